@@ -1,0 +1,3 @@
+"""channeld: a payment-channel network daemon for EVM chains. Importing it runs nothing."""
+
+__version__ = "0.1.0"
