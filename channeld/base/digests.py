@@ -224,12 +224,16 @@ def receipt_digest(domain: Domain, channel: ChannelId, version: Version, transfe
 
 def transfers_hash(transfers: Iterable[tuple[bytes, int]]) -> Digest:
     """keccak of (payment id 16 ‖ amount 11) for each transfer in the order of its commit."""
-    return Digest(keccak(b"".join(exactly(16, name, "payment id") + amount.to_bytes(11, "big") for name, amount in transfers)))
+    return Digest(
+        keccak(b"".join(exactly(16, name, "payment id") + amount.to_bytes(11, "big") for name, amount in transfers))
+    )
 
 
 def announcement_digest(domain: Domain, channel: ChannelId, node_a: bytes, node_b: bytes) -> Digest:
     """What both nodes and both participants sign to make a channel public."""
-    return _typed(domain, _ANNOUNCEMENT_HASH + channel + keccak(exactly(33, node_a, "node") + exactly(33, node_b, "node")))
+    return _typed(
+        domain, _ANNOUNCEMENT_HASH + channel + keccak(exactly(33, node_a, "node") + exactly(33, node_b, "node"))
+    )
 
 
 def _uint(value: int) -> bytes:

@@ -1,0 +1,36 @@
+"""What every test shares: how hard Hypothesis looks, and which tests count as slow."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+HERE = Path(__file__).parent
+SLOW = ("bench", "crash", "e2e")
+"""Folders whose tests start real processes."""
+
+settings.register_profile(
+    "ci",
+    derandomize=True,
+    max_examples=100,
+    stateful_step_count=40,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("quick", settings.get_profile("ci"), max_examples=20, stateful_step_count=25)
+settings.register_profile("deep", settings.get_profile("ci"), derandomize=False, max_examples=5_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark whatever lives in a folder of `SLOW`, so that `make check` can leave it out."""
+    for item in items:
+        if item.path.relative_to(HERE).parts[0] in SLOW:
+            item.add_marker("slow")
+            item.add_marker("e2e")
+        elif "e2e" in item.keywords:
+            item.add_marker("slow")
