@@ -1,0 +1,517 @@
+"""Every message that two nodes, or a node and a tower, say to each other, with the limits of each field.
+
+A message is a frozen value; on the wire it is a msgpack array `[number, *fields]` of fixed arity, and one
+Noise message carries one of them. `decode` gives a message or raises `Malformed`, whatever the bytes, and
+accepts only the form that `encode` writes: `encode(decode(b)) == b`. Amounts travel as eleven big-endian
+bytes; msgpack bytes are never signed or hashed. Numbers below 64 are the peer protocol, from 64 the tower's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, Final, TypeVar
+
+import msgpack
+
+from channeld.base.digests import LOCK_BYTES
+from channeld.base.errors import Malformed
+from channeld.base.pack import type_error
+from channeld.base.units import (
+    Address,
+    Amount,
+    ChannelId,
+    Digest,
+    LockId,
+    LockKey,
+    LockKind,
+    NodeId,
+    PaymentId,
+    Preimage,
+    Seconds,
+    Side,
+    Signature,
+    Timestamp,
+    Version,
+)
+from channeld.wire import fields as f
+
+PROTOCOL: Final = 1
+MAX_MESSAGE: Final = 65_535
+"""Longest Noise message (BOLT 8): its length field has two bytes."""
+ONION_BYTES: Final = 1_366
+MAX_REASON: Final = 512
+"""Longest `FailLock.reason`: an error onion has 292 bytes (BOLT 4)."""
+MAX_LOCKS: Final = 512
+"""Most locks the contract takes in one list."""
+BLOB_BYTES: Final = 1_024
+"""An appointment's blob has one length, so that it says nothing; see `wire.appointment`."""
+NO_CHANNEL: Final = ChannelId(bytes(32))
+"""`Error.channel_id` and `Warning.channel_id` when the whole connection is meant."""
+
+NO_DIGEST: Final = Digest(bytes(32))
+NONE: Final = Version(0)
+NEVER: Final = Timestamp(0)
+
+_MessageType = TypeVar("_MessageType", bound="Message")
+
+_LAYOUTS: Final[dict[type[Any], f.Layout]] = {}
+_BY_NUMBER: Final[dict[int, f.Layout]] = {}
+
+
+class Message:
+    """What all messages have in common: nothing but being one."""
+
+    __slots__ = ()
+
+
+def _message(number: int) -> Callable[[type[_MessageType]], type[_MessageType]]:
+    """Make the class below a message with this number."""
+
+    def enter(cls: type[_MessageType]) -> type[_MessageType]:
+        layout = f.Layout(number, cls)
+        if number in _BY_NUMBER:
+            raise TypeError(f"two messages {number}")
+        _BY_NUMBER[number] = _LAYOUTS[cls] = layout
+        return cls
+
+    return enter
+
+
+# ---- the connection
+
+
+@_message(1)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Init(Message):
+    """First message of either side: which chain and contract it means, and what it can do (a bit set)."""
+
+    protocol: Annotated[int, f.UINT8] = PROTOCOL
+    chain_id: Annotated[int, f.UINT64]
+    manager: Annotated[Address, f.BYTES20]
+    features: Annotated[int, f.UINT64] = 0
+
+
+@_message(2)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Error(Message):
+    """The sender will not go on with this channel, or with the connection when `channel_id` is zero."""
+
+    channel_id: Annotated[ChannelId, f.BYTES32] = NO_CHANNEL
+    code: Annotated[str, f.text(32)]
+    text: Annotated[str, f.text(256)] = ""
+
+
+@_message(3)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warning(Message):
+    """Something was odd; nothing follows from it."""
+
+    channel_id: Annotated[ChannelId, f.BYTES32] = NO_CHANNEL
+    code: Annotated[str, f.text(32)]
+    text: Annotated[str, f.text(256)] = ""
+
+
+@_message(4)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ping(Message):
+    """Answered by a `Pong` with the same number."""
+
+    pad: Annotated[int, f.UINT16] = 0
+
+
+@_message(5)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pong(Message):
+    pad: Annotated[int, f.UINT16] = 0
+
+
+# ---- opening
+
+
+@_message(16)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenChannel(Message):
+    """The opener (side A) proposes the terms; `salt` is its own. Deposits are what each side means to put in."""
+
+    open_id: Annotated[Digest, f.BYTES32]
+    token: Annotated[Address, f.BYTES20]
+    participant: Annotated[Address, f.BYTES20]
+    payout: Annotated[Address, f.BYTES20]
+    challenge_period: Annotated[Seconds, f.UINT32]
+    close_bond: Annotated[int, f.wide(16)]
+    nonce: Annotated[int, f.UINT64]
+    salt: Annotated[bytes, f.BYTES32]
+    deposit_opener: Annotated[Amount, f.AMOUNT]
+    deposit_acceptor: Annotated[Amount, f.AMOUNT]
+    max_locks: Annotated[int, f.UINT16]
+    public: Annotated[bool, f.BOOL]
+
+
+@_message(17)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptChannel(Message):
+    """The acceptor's half of the terms; `sealed` is its part of the deposit memo (`wire.memo`)."""
+
+    open_id: Annotated[Digest, f.BYTES32]
+    participant: Annotated[Address, f.BYTES20]
+    payout: Annotated[Address, f.BYTES20]
+    salt: Annotated[bytes, f.BYTES32]
+    max_locks: Annotated[int, f.UINT16]
+    sealed: Annotated[bytes, f.BYTES48]
+
+
+@_message(18)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelAgreed(Message):
+    """The opener's part of the memo; from here on both know the channel."""
+
+    channel_id: Annotated[ChannelId, f.BYTES32]
+    sealed: Annotated[bytes, f.BYTES48]
+
+
+@_message(19)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenRefused(Message):
+    open_id: Annotated[Digest, f.BYTES32]
+    code: Annotated[str, f.text(32)]
+    text: Annotated[str, f.text(256)] = ""
+
+
+# ---- updating
+
+
+@_message(32)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer(Message):
+    """A direct payment from the proposer; `payment_id` names it once per channel."""
+
+    channel_id: Annotated[ChannelId, f.BYTES32]
+    version: Annotated[Version, f.UINT40]
+    payment_id: Annotated[PaymentId, f.BYTES16]
+    amount: Annotated[Amount, f.POSITIVE_AMOUNT]
+
+
+@_message(33)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddLock(Message):
+    """The proposer offers a lock; `onion` says to its receiver what to do with it."""
+
+    channel_id: Annotated[ChannelId, f.BYTES32]
+    version: Annotated[Version, f.UINT40]
+    lock_id: Annotated[LockId, f.uint(64, least=1)]
+    kind: Annotated[LockKind, f.LOCK_KIND] = LockKind.HASH
+    amount: Annotated[Amount, f.POSITIVE_AMOUNT]
+    key: Annotated[LockKey, f.BYTES32]
+    expiry: Annotated[Timestamp, f.uint(32, least=1)]
+    onion: Annotated[bytes, f.fixed(ONION_BYTES)]
+
+
+@_message(34)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FulfilLock(Message):
+    channel_id: Annotated[ChannelId, f.BYTES32]
+    version: Annotated[Version, f.UINT40]
+    lock_id: Annotated[LockId, f.uint(64, least=1)]
+    preimage: Annotated[Preimage, f.BYTES32]
+
+
+@_message(35)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailLock(Message):
+    """The lock's receiver gives it back; `reason` is an error onion for the payer."""
+
+    channel_id: Annotated[ChannelId, f.BYTES32]
+    version: Annotated[Version, f.UINT40]
+    lock_id: Annotated[LockId, f.uint(64, least=1)]
+    reason: Annotated[bytes, f.upto(MAX_REASON)]
+
+
+@_message(36)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit(Message):
+    """Ends a proposal: state `version` is the current one and the `count` updates before this (R2)."""
+
+    channel_id: Annotated[ChannelId, f.BYTES32]
+    version: Annotated[Version, f.UINT40]
+    base: Annotated[Version, f.UINT40]
+    count: Annotated[int, f.UINT16]
+    signature: Annotated[Signature, f.SIGNATURE]
+
+
+@_message(37)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitAck(Message):
+    """The other signature on state `version`; `receipt` (65 bytes or none) is for its transfers."""
+
+    channel_id: Annotated[ChannelId, f.BYTES32]
+    version: Annotated[Version, f.UINT40]
+    signature: Annotated[Signature, f.SIGNATURE]
+    receipt: Annotated[bytes, f.MAYBE_SIGNATURE] = b""
+
+
+@_message(38)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DepositSeen(Message):
+    """The deposits that the sender counts with, at its own finality (R6)."""
+
+    channel_id: Annotated[ChannelId, f.BYTES32]
+    deposit_a: Annotated[Amount, f.AMOUNT]
+    deposit_b: Annotated[Amount, f.AMOUNT]
+
+
+# ---- reconnecting, taking money out
+
+
+@_message(39)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reestablish(Message):
+    """Where the sender stands (R9); `outstanding` and `coop_version` are 0 when there is none."""
+
+    channel_id: Annotated[ChannelId, f.BYTES32]
+    version: Annotated[Version, f.UINT40]
+    hash: Annotated[Digest, f.BYTES32]
+    outstanding: Annotated[Version, f.UINT40] = NONE
+    outstanding_hash: Annotated[Digest, f.BYTES32] = NO_DIGEST
+    base: Annotated[Version, f.UINT40]
+    coop_version: Annotated[Version, f.UINT40] = NONE
+    coop_digest: Annotated[Digest, f.BYTES32] = NO_DIGEST
+    coop_valid_until: Annotated[Timestamp, f.UINT64] = NEVER
+
+
+@_message(40)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateProof(Message):
+    """A whole state with both signatures, for a side that lost it (R9). The blind is recomputed."""
+
+    channel_id: Annotated[ChannelId, f.BYTES32]
+    version: Annotated[Version, f.UINT40]
+    net: Annotated[int, f.signed(12)]
+    locked_ab: Annotated[Amount, f.AMOUNT]
+    locked_ba: Annotated[Amount, f.AMOUNT]
+    locks: Annotated[bytes, f.upto(LOCK_BYTES * MAX_LOCKS, multiple=LOCK_BYTES)]
+    signature_a: Annotated[Signature, f.SIGNATURE]
+    signature_b: Annotated[Signature, f.SIGNATURE]
+
+
+@_message(41)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoopPropose(Message):
+    """Unsigned: shall we take money out together (R11)? `version`, `hash`: the current state it starts from."""
+
+    channel_id: Annotated[ChannelId, f.BYTES32]
+    version: Annotated[Version, f.UINT40]
+    hash: Annotated[Digest, f.BYTES32]
+    coop_version: Annotated[Version, f.UINT40]
+    net: Annotated[int, f.signed(12)]
+    valid_until: Annotated[Timestamp, f.UINT64]
+
+
+@_message(42)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoopNo(Message):
+    channel_id: Annotated[ChannelId, f.BYTES32]
+    coop_version: Annotated[Version, f.UINT40]
+
+
+@_message(43)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoopSign(Message):
+    channel_id: Annotated[ChannelId, f.BYTES32]
+    coop_version: Annotated[Version, f.UINT40]
+    signature: Annotated[Signature, f.SIGNATURE]
+
+
+# ---- gossip
+
+
+@_message(48)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeAnnouncement(Message):
+    node_id: Annotated[NodeId, f.BYTES33]
+    timestamp: Annotated[Timestamp, f.UINT32]
+    addresses: Annotated[tuple[str, ...], f.texts(4, 128)] = ()
+    alias: Annotated[str, f.text(32)] = ""
+    features: Annotated[int, f.UINT64] = 0
+    signature: Annotated[Signature, f.SIGNATURE]
+
+
+@_message(49)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelAnnouncement(Message):
+    """`terms`: the eight ABI words; the four signatures are over `base.digests.announcement_digest`."""
+
+    chain_id: Annotated[int, f.UINT64]
+    manager: Annotated[Address, f.BYTES20]
+    token: Annotated[Address, f.BYTES20]
+    terms: Annotated[bytes, f.fixed(256)]
+    node_a: Annotated[NodeId, f.BYTES33]
+    node_b: Annotated[NodeId, f.BYTES33]
+    node_signature_a: Annotated[Signature, f.SIGNATURE]
+    node_signature_b: Annotated[Signature, f.SIGNATURE]
+    participant_signature_a: Annotated[Signature, f.SIGNATURE]
+    participant_signature_b: Annotated[Signature, f.SIGNATURE]
+
+
+@_message(50)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelUpdate(Message):
+    """What `side` asks for forwarding out of its end of the channel."""
+
+    channel_id: Annotated[ChannelId, f.BYTES32]
+    side: Annotated[Side, f.SIDE]
+    timestamp: Annotated[Timestamp, f.UINT32]
+    disabled: Annotated[bool, f.BOOL] = False
+    fee_base: Annotated[Amount, f.AMOUNT]
+    fee_ppm: Annotated[int, f.UINT32]
+    expiry_delta: Annotated[Seconds, f.UINT32]
+    min_lock: Annotated[Amount, f.AMOUNT]
+    max_lock: Annotated[Amount, f.AMOUNT]
+    signature: Annotated[Signature, f.SIGNATURE]
+
+
+@_message(51)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnnouncementSignatures(Message):
+    channel_id: Annotated[ChannelId, f.BYTES32]
+    node_signature: Annotated[Signature, f.SIGNATURE]
+    participant_signature: Annotated[Signature, f.SIGNATURE]
+
+
+@_message(52)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GossipQuery(Message):
+    """Send me what you have learned since this time (announcement timestamps)."""
+
+    since: Annotated[Timestamp, f.UINT32] = NEVER
+
+
+# ---- the tower's port
+
+
+@_message(64)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TowerInfoRequest(Message):
+    pass
+
+
+@_message(65)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TowerInfo(Message):
+    """`payout` is where a delegation must send the bond; `max_validity` in seconds from a receipt's head."""
+
+    payout: Annotated[Address, f.BYTES20]
+    chain_id: Annotated[int, f.UINT64]
+    manager: Annotated[Address, f.BYTES20]
+    min_period: Annotated[Seconds, f.UINT32]
+    max_validity: Annotated[Seconds, f.UINT32]
+
+
+@_message(66)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutAppointment(Message):
+    """Signed by the connection's own static key over `wire.appointment.update_digest`."""
+
+    chain_id: Annotated[int, f.UINT64]
+    manager: Annotated[Address, f.BYTES20]
+    hint: Annotated[Digest, f.BYTES32]
+    seq: Annotated[int, f.uint(64, least=1)]
+    blob: Annotated[bytes, f.fixed(BLOB_BYTES)]
+    signature: Annotated[Signature, f.SIGNATURE]
+
+
+@_message(67)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppointmentReceipt(Message):
+    """The tower's promise, signed over `wire.appointment.receipt_digest`; after a delete `blob_hash` is zero."""
+
+    hint: Annotated[Digest, f.BYTES32]
+    seq: Annotated[int, f.uint(64, least=1)]
+    blob_hash: Annotated[Digest, f.BYTES32]
+    head_number: Annotated[int, f.UINT64]
+    head_time: Annotated[Timestamp, f.UINT32]
+    valid_until: Annotated[Timestamp, f.UINT32]
+    signature: Annotated[Signature, f.SIGNATURE]
+
+
+@_message(68)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TowerError(Message):
+    """`seq`, `blob_hash`: what the tower holds, zeros for nothing; a client that is behind learns it here."""
+
+    code: Annotated[str, f.text(32)]
+    text: Annotated[str, f.text(256)] = ""
+    seq: Annotated[int, f.UINT64] = 0
+    blob_hash: Annotated[Digest, f.BYTES32] = NO_DIGEST
+
+
+@_message(69)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetAppointment(Message):
+    """What do you hold for this connection's static key? Answered by `Appointment` or `TowerError`."""
+
+
+@_message(70)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Appointment(Message):
+    """What the tower holds: the client's own last `PutAppointment`, and the receipt it gave for it."""
+
+    chain_id: Annotated[int, f.UINT64]
+    manager: Annotated[Address, f.BYTES20]
+    hint: Annotated[Digest, f.BYTES32]
+    seq: Annotated[int, f.uint(64, least=1)]
+    blob: Annotated[bytes, f.fixed(BLOB_BYTES)]
+    signature: Annotated[Signature, f.SIGNATURE]
+    head_number: Annotated[int, f.UINT64]
+    head_time: Annotated[Timestamp, f.UINT32]
+    valid_until: Annotated[Timestamp, f.UINT32]
+    receipt: Annotated[Signature, f.SIGNATURE]
+
+
+@_message(71)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteAppointment(Message):
+    """Forget it: signed like an update, with `seq` one higher and a blob hash of zero."""
+
+    seq: Annotated[int, f.uint(64, least=1)]
+    signature: Annotated[Signature, f.SIGNATURE]
+
+
+# ---- both ways
+
+_unpack = partial(msgpack.unpackb, raw=False, max_array_len=32, max_map_len=0, max_ext_len=0, max_bin_len=MAX_MESSAGE)
+_pack = msgpack.Packer(use_bin_type=True).pack
+_faults = (*type_error, msgpack.exceptions.UnpackException)
+
+
+def encode(message: Message) -> bytes:
+    """The message as the bytes of one Noise message, at most `MAX_MESSAGE`; ValueError outside its limits."""
+    layout = _LAYOUTS.get(type(message))
+    if layout is None:
+        raise ValueError(f"{type(message).__name__} is no message")
+    packed: bytes = _pack(layout.write(message))
+    return packed
+
+
+def decode(data: bytes) -> Message:
+    """The message in `data`. Malformed for anything that `encode` would not have written."""
+    if len(data) > MAX_MESSAGE:
+        raise Malformed(f"a message of {len(data)} bytes")
+    try:
+        values = _unpack(data)
+        same = _pack(values) == data
+    except _faults as fault:
+        raise Malformed(f"no message: {type(fault).__name__}") from None
+    if not same or type(values) is not list or not values or type(values[0]) is not int:
+        raise Malformed("no message: not an array in the form that we write")
+    layout = _BY_NUMBER.get(values[0])
+    if layout is None:
+        raise Malformed(f"no message has the number {values[0]}")
+    message: Message = layout.read(values)
+    return message
+
+
+def kinds() -> dict[int, type[Message]]:
+    """All message classes by number."""
+    return {number: layout.cls for number, layout in _BY_NUMBER.items()}
