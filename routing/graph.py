@@ -1,0 +1,207 @@
+"""Who is joined to whom, as announced: one networkx multigraph per token, an edge for each direction of a channel.
+
+The graph believes what it is given; `announcements` judges before. A channel has two directions, named
+(channel id, side): the edge of side A leads from `node_a`, the opener, to `node_b`. A direction without a
+policy, or with a disabled one, cannot be used. Everything is bounded: a full graph refuses new channels and
+keeps the old, so a flood cannot push out what is known. Own and private channels do not belong here; a
+search gets them as arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import networkx as nx
+
+from channeld.base.errors import Refused
+from channeld.base.units import MAX_AMOUNT, Address, Amount, ChannelId, NodeId, Seconds, Side, Timestamp, exactly
+from routing.fees import NEVER, Policy
+
+MAX_CHANNELS: Final = 200_000
+"""Four times the public Lightning network of 2026."""
+MAX_AGE: Final = Seconds(14 * 86_400)
+"""A channel nobody has spoken of for this long is dropped (BOLT 7, "Pruning the Network View")."""
+
+Direction = tuple[ChannelId, Side]
+"""One way through a channel: from the node on this side to the other."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """A public channel. `capacity` is both deposits together, base units; `seen`: when it was last announced."""
+
+    channel_id: ChannelId
+    node_a: NodeId
+    node_b: NodeId
+    token: Address
+    capacity: Amount
+    seen: Timestamp = NEVER
+
+    def __post_init__(self) -> None:
+        exactly(32, self.channel_id, "channel id")
+        exactly(33, self.node_a, "node")
+        exactly(33, self.node_b, "node")
+        exactly(20, self.token, "token")
+        if self.node_a == self.node_b:
+            raise ValueError("a channel joins two different nodes")
+        if not 0 <= self.capacity <= 2 * MAX_AMOUNT:
+            raise ValueError(f"capacity {self.capacity} out of range")
+
+    def node(self, side: Side) -> NodeId:
+        return self.node_a if side is Side.A else self.node_b
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """One direction of a channel as a search sees it; a route hint of an invoice has this form too.
+
+    `capacity` None: unknown. The side of a hint may be any, as long as it is always the same.
+    """
+
+    channel_id: ChannelId
+    side: Side
+    source: NodeId
+    target: NodeId
+    policy: Policy | None
+    capacity: Amount | None = None
+
+    def carries(self, amount: Amount) -> bool:
+        """Whether a lock of `amount` is allowed here, as far as announced."""
+        policy = self.policy
+        return (
+            policy is not None
+            and not policy.disabled
+            and policy.min_lock <= amount <= policy.max_lock
+            and (self.capacity is None or amount <= self.capacity)
+        )
+
+
+class Graph:
+    """All public channels known, by token. Mutable; one owner."""
+
+    def __init__(self, *, max_channels: int = MAX_CHANNELS) -> None:
+        self._max_channels = max_channels
+        self._channels: dict[ChannelId, Channel] = {}
+        self._tokens: dict[Address, Any] = {}
+
+    def __len__(self) -> int:
+        """How many channels are known, all tokens together."""
+        return len(self._channels)
+
+    def __contains__(self, channel_id: object) -> bool:
+        return channel_id in self._channels
+
+    def add(self, channel: Channel) -> None:
+        """Take in a channel, or renew what is known of it (capacity, `seen`); its policies stay.
+
+        Raises:
+            Refused: "graph_full", or "channel_conflict" if the id is known with other nodes or another token.
+        """
+        known = self._channels.get(channel.channel_id)
+        if known is None:
+            if len(self._channels) >= self._max_channels:
+                raise Refused("graph_full", f"{len(self._channels)} channels are known, no more are taken in")
+        elif replace(channel, capacity=known.capacity, seen=known.seen) != known:
+            raise Refused("channel_conflict", f"channel {channel.channel_id.hex()} is known with other nodes")
+        self._channels[channel.channel_id] = channel
+        for side in Side:
+            self._set(channel, side, self.policy(channel.channel_id, side))
+
+    def remove(self, channel_id: ChannelId) -> None:
+        """Forget a channel, and nodes left without any. Unknown ids are none of our business."""
+        channel = self._channels.pop(channel_id, None)
+        if channel is None:
+            return
+        graph = self._tokens[channel.token]
+        for side in Side:
+            graph.remove_edge(channel.node(side), channel.node(side.other), key=channel_id)
+        graph.remove_nodes_from([node for node in (channel.node_a, channel.node_b) if graph.degree(node) == 0])
+        if not graph:
+            del self._tokens[channel.token]
+
+    def resize(self, channel_id: ChannelId, capacity: Amount) -> None:
+        """The chain says what the channel holds now, base units. Unknown ids are none of our business."""
+        channel = self._channels.get(channel_id)
+        if channel is not None:
+            self.add(replace(channel, capacity=capacity))
+
+    def set_policy(self, channel_id: ChannelId, side: Side, policy: Policy) -> bool:
+        """Take in a direction's policy if it is newer than the known one; whether it was.
+
+        Raises:
+            Refused: "unknown_channel".
+        """
+        channel = self._channels.get(channel_id)
+        if channel is None:
+            raise Refused("unknown_channel", f"no channel {channel_id.hex()} is known")
+        known = self.policy(channel_id, side)
+        if known is not None and policy.timestamp <= known.timestamp:
+            return False
+        self._set(channel, side, policy)
+        return True
+
+    def prune(self, now: Timestamp, *, max_age: Seconds = MAX_AGE) -> tuple[ChannelId, ...]:
+        """Drop policies not renewed for `max_age`, and channels nobody has spoken of for that long; which."""
+        oldest, gone = now - max_age, []
+        for channel in self._channels.values():
+            last = channel.seen
+            for side in Side:
+                policy = self.policy(channel.channel_id, side)
+                if policy is not None and policy.timestamp < oldest:
+                    self._set(channel, side, None)
+                elif policy is not None:
+                    last = max(last, policy.timestamp)
+            if last < oldest:
+                gone.append(channel.channel_id)
+        for channel_id in gone:
+            self.remove(channel_id)
+        return tuple(gone)
+
+    def channel(self, channel_id: ChannelId) -> Channel | None:
+        return self._channels.get(channel_id)
+
+    def policy(self, channel_id: ChannelId, side: Side) -> Policy | None:
+        """The policy of the node on `side` for sending out over this channel; None if there is none yet."""
+        edge = self._edge(channel_id, side)
+        return None if edge is None else edge.policy
+
+    def channels(self) -> Iterator[Channel]:
+        """All channels, in the order they became known."""
+        return iter(self._channels.values())
+
+    def nodes(self, token: Address) -> Iterator[NodeId]:
+        """All nodes with a channel in this token."""
+        return iter(self._tokens.get(token, ()))
+
+    def knows(self, node: NodeId, token: Address) -> bool:
+        """Whether `node` has a public channel in this token."""
+        return token in self._tokens and node in self._tokens[token]
+
+    def edges_into(self, node: NodeId, token: Address) -> Iterator[Edge]:
+        """Directions that lead to `node`: what a search that starts at the payee walks."""
+        if self.knows(node, token):
+            for parallel in self._tokens[token].pred[node].values():
+                for attributes in parallel.values():
+                    yield attributes["edge"]
+
+    def _edge(self, channel_id: ChannelId, side: Side) -> Edge | None:
+        channel = self._channels.get(channel_id)
+        graph = None if channel is None else self._tokens.get(channel.token)
+        if channel is None or graph is None:
+            return None
+        attributes = graph.get_edge_data(channel.node(side), channel.node(side.other), key=channel_id)
+        return None if attributes is None else attributes["edge"]
+
+    def _set(self, channel: Channel, side: Side, policy: Policy | None) -> None:
+        edge = Edge(
+            channel_id=channel.channel_id,
+            side=side,
+            source=channel.node(side),
+            target=channel.node(side.other),
+            policy=policy,
+            capacity=channel.capacity,
+        )
+        graph = self._tokens.setdefault(channel.token, nx.MultiDiGraph())
+        graph.add_edge(edge.source, edge.target, key=channel.channel_id, edge=edge)
