@@ -11,7 +11,6 @@ BIN := $(VENV)/bin
 PIP := @$(BIN)/python -m pip -qq --disable-pip-version-check
 RUN_LOCK := .ci/requirements.lock
 TEST_LOCK := .ci/requirements-test.lock
-UNIT := $(wildcard tests/unit tests/floors tests/wire)
 
 .PHONY: help demo test check format tools lock bench clean
 
@@ -36,7 +35,7 @@ check: $(VENV)/test.stamp
 	$(BIN)/ruff check --quiet
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m "not slow" $(UNIT)
+	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m "not slow"
 
 format: $(VENV)/test.stamp
 	$(BIN)/ruff format

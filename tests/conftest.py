@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 HERE = Path(__file__).parent
-SLOW = ("bench", "crash", "e2e")
+SLOW = ("bench", "crash", "e2e", "examples")
 """Folders whose tests start real processes."""
 
 settings.register_profile(

@@ -1,0 +1,88 @@
+"""Imports point down and the pure floors stay pure; and the check that says so can say no."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("channeld", "contracts", "routing")
+
+BAD_IMPORTS = {
+    "channeld/core/__init__.py": "import time",
+    "channeld/wire/__init__.py": "import trio",
+    "routing/__init__.py": "import channeld.core",
+    "channeld/base/__init__.py": "import channeld.wire",
+    "channeld/tower/__init__.py": "import channeld.node",
+    "channeld/client/__init__.py": "import channeld.node",
+    "contracts/__init__.py": "import web3",
+}
+"""One forbidden line for each kind of rule."""
+
+CUSTOMERS_LIST = {"trio", "coincurve", "msgpack", "web3", "cryptography", "networkx"}
+
+
+def lint_imports(tree: Path) -> subprocess.CompletedProcess[str]:
+    program = "import sys; from importlinter.cli import lint_imports_command; lint_imports_command()"
+    return subprocess.run(
+        [sys.executable, "-c", program, "--no-logo", "--no-cache"],
+        cwd=tree,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def imported(package: str) -> set[str]:
+    """Top-level names of all that `package` imports, early or late."""
+    names: set[str] = set()
+    for path in (ROOT / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names.add(node.module.partition(".")[0])
+    return names
+
+
+def test_every_contract_of_setup_cfg_holds():
+    done = lint_imports(ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("file", "line"), BAD_IMPORTS.items(), ids=BAD_IMPORTS)
+def test_a_bad_import_is_caught(tmp_path, file, line):
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "setup.cfg", tmp_path)
+    with (tmp_path / file).open("a") as source:
+        source.write(f"\n{line}\n")
+    done = lint_imports(tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    name, bad = file.removesuffix("/__init__.py").replace("/", "."), line.removeprefix("import ")
+    assert f"{name} -> {bad}" in done.stdout
+
+
+def test_the_router_needs_nothing_but_units_and_numbers():
+    outside = imported("routing") - sys.stdlib_module_names
+    assert outside <= {"routing", "channeld", "networkx", "numpy", "scipy"}
+
+
+def test_every_library_of_the_customers_list_is_really_used():
+    assert imported("channeld") | imported("routing") >= CUSTOMERS_LIST
+
+
+def test_no_file_outgrows_a_reader():
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        if (lines := len(path.read_text().splitlines())) > 600
+    }
+    assert not long
