@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgpack
 
 from channeld.base.errors import Malformed
-from channeld.base.units import MAX_AMOUNT, Amount
+from channeld.base.units import Amount
 
 MAX_BYTES: Final = 65_536
 MAX_ITEMS: Final = 4_096
@@ -74,6 +74,4 @@ def bytes_amount(data: bytes) -> Amount:
     """The amount in eleven big-endian bytes; Malformed for any other length."""
     if len(data) != AMOUNT_BYTES:
         raise Malformed(f"an amount of {len(data)} bytes, not {AMOUNT_BYTES}")
-    amount = int.from_bytes(data, "big")
-    assert amount <= MAX_AMOUNT
-    return Amount(amount)
+    return Amount(int.from_bytes(data, "big"))
