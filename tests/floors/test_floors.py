@@ -55,7 +55,6 @@ def test_every_contract_of_setup_cfg_holds():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("file", "line"), BAD_IMPORTS.items(), ids=BAD_IMPORTS)
 def test_a_bad_import_is_caught(tmp_path, file, line):
     for package in PACKAGES:
