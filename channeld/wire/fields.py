@@ -3,7 +3,7 @@
 A message class names for each field a codec in its annotation (`Annotated[Version, UINT40]`). `Layout` turns
 these, once per class, into one function each way, generated as `dataclasses` generates `__init__`: reading a
 message is on the path of every payment. What reads is exact (no bool for an int, no list that is too long),
-so that with the canonical-form check of `messages.decode` each value has one encoding.
+so that with the canonical-form check of `Family.decode` each value has one encoding.
 """
 
 from __future__ import annotations
@@ -11,9 +11,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, get_type_hints
+from functools import partial
+from typing import Any, Final, Generic, TypeVar, get_type_hints
+
+import msgpack
 
 from channeld.base.errors import Malformed
+from channeld.base.pack import type_error
 from channeld.base.units import LockKind, Side
 
 
@@ -204,3 +208,62 @@ def _compile(cls: type[Any], source: str) -> Callable[[Any], Any]:
     exec(compile(source, f"<layout of {cls.__name__}>", "exec"), scope)  # noqa: S102
     run: Callable[[Any], Any] = scope["run"]
     return run
+
+
+_Value = TypeVar("_Value")
+_Kind = TypeVar("_Kind")
+
+_unpack = partial(msgpack.unpackb, raw=False, max_array_len=32, max_map_len=0, max_ext_len=0, max_bin_len=65_535)
+_pack = msgpack.Packer(use_bin_type=True).pack
+_faults: Final = (*type_error, msgpack.exceptions.UnpackException)
+
+
+class Family(Generic[_Value]):
+    """Dataclasses that are told apart by the number at the head of their array."""
+
+    def __init__(self, name: str, max_bytes: int) -> None:
+        """`name`: what one of them is called in an error; `max_bytes`: longest encoding that is read."""
+        self.name = name
+        self.max_bytes = max_bytes
+        self._by_class: dict[type[Any], Layout] = {}
+        self._by_number: dict[int, Layout] = {}
+
+    def member(self, number: int) -> Callable[[type[_Kind]], type[_Kind]]:
+        """Class decorator: this class, with this number, belongs to the family."""
+
+        def enter(cls: type[_Kind]) -> type[_Kind]:
+            if number in self._by_number:
+                raise TypeError(f"two of {self.name} have the number {number}")
+            self._by_number[number] = self._by_class[cls] = Layout(number, cls)
+            return cls
+
+        return enter
+
+    def kinds(self) -> dict[int, type[_Value]]:
+        """All classes of the family by number."""
+        return {number: layout.cls for number, layout in self._by_number.items()}
+
+    def encode(self, value: _Value) -> bytes:
+        """`value` as msgpack; ValueError if it is outside its limits or not of the family."""
+        layout = self._by_class.get(type(value))
+        if layout is None:
+            raise ValueError(f"{type(value).__name__} is no {self.name}")
+        packed: bytes = _pack(layout.write(value))
+        return packed
+
+    def decode(self, data: bytes) -> _Value:
+        """The value in `data`. Malformed for anything that `encode` would not have written."""
+        if len(data) > self.max_bytes:
+            raise Malformed(f"{self.name}: {len(data)} bytes")
+        try:
+            values = _unpack(data)
+            same = _pack(values) == data
+        except _faults as fault:
+            raise Malformed(f"{self.name}: {type(fault).__name__}") from None
+        if not same or type(values) is not list or not values or type(values[0]) is not int:
+            raise Malformed(f"{self.name}: not an array in the form that we write")
+        layout = self._by_number.get(values[0])
+        if layout is None:
+            raise Malformed(f"{self.name}: none has the number {values[0]}")
+        value: _Value = layout.read(values)
+        return value

@@ -8,16 +8,10 @@ bytes; msgpack bytes are never signed or hashed. Numbers below 64 are the peer p
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Annotated, Any, Final, TypeVar
-
-import msgpack
+from typing import Annotated, Final
 
 from channeld.base.digests import LOCK_BYTES
-from channeld.base.errors import Malformed
-from channeld.base.pack import type_error
 from channeld.base.units import (
     Address,
     Amount,
@@ -54,11 +48,6 @@ NO_DIGEST: Final = Digest(bytes(32))
 NONE: Final = Version(0)
 NEVER: Final = Timestamp(0)
 
-_MessageType = TypeVar("_MessageType", bound="Message")
-
-_LAYOUTS: Final[dict[type[Any], f.Layout]] = {}
-_BY_NUMBER: Final[dict[int, f.Layout]] = {}
-
 
 class Message:
     """What all messages have in common: nothing but being one."""
@@ -66,23 +55,13 @@ class Message:
     __slots__ = ()
 
 
-def _message(number: int) -> Callable[[type[_MessageType]], type[_MessageType]]:
-    """Make the class below a message with this number."""
-
-    def enter(cls: type[_MessageType]) -> type[_MessageType]:
-        layout = f.Layout(number, cls)
-        if number in _BY_NUMBER:
-            raise TypeError(f"two messages {number}")
-        _BY_NUMBER[number] = _LAYOUTS[cls] = layout
-        return cls
-
-    return enter
+MESSAGES: Final = f.Family[Message]("message", MAX_MESSAGE)
 
 
 # ---- the connection
 
 
-@_message(1)
+@MESSAGES.member(1)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Init(Message):
     """First message of either side: which chain and contract it means, and what it can do (a bit set)."""
@@ -93,7 +72,7 @@ class Init(Message):
     features: Annotated[int, f.UINT64] = 0
 
 
-@_message(2)
+@MESSAGES.member(2)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Error(Message):
     """The sender will not go on with this channel, or with the connection when `channel_id` is zero."""
@@ -103,7 +82,7 @@ class Error(Message):
     text: Annotated[str, f.text(256)] = ""
 
 
-@_message(3)
+@MESSAGES.member(3)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Warning(Message):
     """Something was odd; nothing follows from it."""
@@ -113,7 +92,7 @@ class Warning(Message):
     text: Annotated[str, f.text(256)] = ""
 
 
-@_message(4)
+@MESSAGES.member(4)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ping(Message):
     """Answered by a `Pong` with the same number."""
@@ -121,7 +100,7 @@ class Ping(Message):
     pad: Annotated[int, f.UINT16] = 0
 
 
-@_message(5)
+@MESSAGES.member(5)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pong(Message):
     pad: Annotated[int, f.UINT16] = 0
@@ -130,7 +109,7 @@ class Pong(Message):
 # ---- opening
 
 
-@_message(16)
+@MESSAGES.member(16)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenChannel(Message):
     """The opener (side A) proposes the terms; `salt` is its own. Deposits are what each side means to put in."""
@@ -149,7 +128,7 @@ class OpenChannel(Message):
     public: Annotated[bool, f.BOOL]
 
 
-@_message(17)
+@MESSAGES.member(17)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptChannel(Message):
     """The acceptor's half of the terms; `sealed` is its part of the deposit memo (`wire.memo`)."""
@@ -162,7 +141,7 @@ class AcceptChannel(Message):
     sealed: Annotated[bytes, f.BYTES48]
 
 
-@_message(18)
+@MESSAGES.member(18)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelAgreed(Message):
     """The opener's part of the memo; from here on both know the channel."""
@@ -171,7 +150,7 @@ class ChannelAgreed(Message):
     sealed: Annotated[bytes, f.BYTES48]
 
 
-@_message(19)
+@MESSAGES.member(19)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenRefused(Message):
     open_id: Annotated[Digest, f.BYTES32]
@@ -182,7 +161,7 @@ class OpenRefused(Message):
 # ---- updating
 
 
-@_message(32)
+@MESSAGES.member(32)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transfer(Message):
     """A direct payment from the proposer; `payment_id` names it once per channel."""
@@ -193,7 +172,7 @@ class Transfer(Message):
     amount: Annotated[Amount, f.POSITIVE_AMOUNT]
 
 
-@_message(33)
+@MESSAGES.member(33)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddLock(Message):
     """The proposer offers a lock; `onion` says to its receiver what to do with it."""
@@ -208,7 +187,7 @@ class AddLock(Message):
     onion: Annotated[bytes, f.fixed(ONION_BYTES)]
 
 
-@_message(34)
+@MESSAGES.member(34)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FulfilLock(Message):
     channel_id: Annotated[ChannelId, f.BYTES32]
@@ -217,7 +196,7 @@ class FulfilLock(Message):
     preimage: Annotated[Preimage, f.BYTES32]
 
 
-@_message(35)
+@MESSAGES.member(35)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailLock(Message):
     """The lock's receiver gives it back; `reason` is an error onion for the payer."""
@@ -228,7 +207,7 @@ class FailLock(Message):
     reason: Annotated[bytes, f.upto(MAX_REASON)]
 
 
-@_message(36)
+@MESSAGES.member(36)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit(Message):
     """Ends a proposal: state `version` is the current one and the `count` updates before this (R2)."""
@@ -240,7 +219,7 @@ class Commit(Message):
     signature: Annotated[Signature, f.SIGNATURE]
 
 
-@_message(37)
+@MESSAGES.member(37)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitAck(Message):
     """The other signature on state `version`; `receipt` (65 bytes or none) is for its transfers."""
@@ -251,7 +230,7 @@ class CommitAck(Message):
     receipt: Annotated[bytes, f.MAYBE_SIGNATURE] = b""
 
 
-@_message(38)
+@MESSAGES.member(38)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DepositSeen(Message):
     """The deposits that the sender counts with, at its own finality (R6)."""
@@ -264,7 +243,7 @@ class DepositSeen(Message):
 # ---- reconnecting, taking money out
 
 
-@_message(39)
+@MESSAGES.member(39)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reestablish(Message):
     """Where the sender stands (R9); `outstanding` and `coop_version` are 0 when there is none."""
@@ -280,7 +259,7 @@ class Reestablish(Message):
     coop_valid_until: Annotated[Timestamp, f.UINT64] = NEVER
 
 
-@_message(40)
+@MESSAGES.member(40)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateProof(Message):
     """A whole state with both signatures, for a side that lost it (R9). The blind is recomputed."""
@@ -295,7 +274,7 @@ class StateProof(Message):
     signature_b: Annotated[Signature, f.SIGNATURE]
 
 
-@_message(41)
+@MESSAGES.member(41)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoopPropose(Message):
     """Unsigned: shall we take money out together (R11)? `version`, `hash`: the current state it starts from."""
@@ -308,14 +287,14 @@ class CoopPropose(Message):
     valid_until: Annotated[Timestamp, f.UINT64]
 
 
-@_message(42)
+@MESSAGES.member(42)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoopNo(Message):
     channel_id: Annotated[ChannelId, f.BYTES32]
     coop_version: Annotated[Version, f.UINT40]
 
 
-@_message(43)
+@MESSAGES.member(43)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoopSign(Message):
     channel_id: Annotated[ChannelId, f.BYTES32]
@@ -326,7 +305,7 @@ class CoopSign(Message):
 # ---- gossip
 
 
-@_message(48)
+@MESSAGES.member(48)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeAnnouncement(Message):
     node_id: Annotated[NodeId, f.BYTES33]
@@ -337,7 +316,7 @@ class NodeAnnouncement(Message):
     signature: Annotated[Signature, f.SIGNATURE]
 
 
-@_message(49)
+@MESSAGES.member(49)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelAnnouncement(Message):
     """`terms`: the eight ABI words; the four signatures are over `base.digests.announcement_digest`."""
@@ -354,7 +333,7 @@ class ChannelAnnouncement(Message):
     participant_signature_b: Annotated[Signature, f.SIGNATURE]
 
 
-@_message(50)
+@MESSAGES.member(50)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelUpdate(Message):
     """What `side` asks for forwarding out of its end of the channel."""
@@ -371,7 +350,7 @@ class ChannelUpdate(Message):
     signature: Annotated[Signature, f.SIGNATURE]
 
 
-@_message(51)
+@MESSAGES.member(51)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnnouncementSignatures(Message):
     channel_id: Annotated[ChannelId, f.BYTES32]
@@ -379,7 +358,7 @@ class AnnouncementSignatures(Message):
     participant_signature: Annotated[Signature, f.SIGNATURE]
 
 
-@_message(52)
+@MESSAGES.member(52)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GossipQuery(Message):
     """Send me what you have learned since this time (announcement timestamps)."""
@@ -390,13 +369,13 @@ class GossipQuery(Message):
 # ---- the tower's port
 
 
-@_message(64)
+@MESSAGES.member(64)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TowerInfoRequest(Message):
     pass
 
 
-@_message(65)
+@MESSAGES.member(65)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TowerInfo(Message):
     """`payout` is where a delegation must send the bond; `max_validity` in seconds from a receipt's head."""
@@ -408,7 +387,7 @@ class TowerInfo(Message):
     max_validity: Annotated[Seconds, f.UINT32]
 
 
-@_message(66)
+@MESSAGES.member(66)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutAppointment(Message):
     """Signed by the connection's own static key over `wire.appointment.update_digest`."""
@@ -421,7 +400,7 @@ class PutAppointment(Message):
     signature: Annotated[Signature, f.SIGNATURE]
 
 
-@_message(67)
+@MESSAGES.member(67)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppointmentReceipt(Message):
     """The tower's promise, signed over `wire.appointment.receipt_digest`; after a delete `blob_hash` is zero."""
@@ -435,7 +414,7 @@ class AppointmentReceipt(Message):
     signature: Annotated[Signature, f.SIGNATURE]
 
 
-@_message(68)
+@MESSAGES.member(68)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TowerError(Message):
     """`seq`, `blob_hash`: what the tower holds, zeros for nothing; a client that is behind learns it here."""
@@ -446,13 +425,13 @@ class TowerError(Message):
     blob_hash: Annotated[Digest, f.BYTES32] = NO_DIGEST
 
 
-@_message(69)
+@MESSAGES.member(69)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GetAppointment(Message):
     """What do you hold for this connection's static key? Answered by `Appointment` or `TowerError`."""
 
 
-@_message(70)
+@MESSAGES.member(70)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Appointment(Message):
     """What the tower holds: the client's own last `PutAppointment`, and the receipt it gave for it."""
@@ -469,7 +448,7 @@ class Appointment(Message):
     receipt: Annotated[Signature, f.SIGNATURE]
 
 
-@_message(71)
+@MESSAGES.member(71)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteAppointment(Message):
     """Forget it: signed like an update, with `seq` one higher and a blob hash of zero."""
@@ -480,38 +459,17 @@ class DeleteAppointment(Message):
 
 # ---- both ways
 
-_unpack = partial(msgpack.unpackb, raw=False, max_array_len=32, max_map_len=0, max_ext_len=0, max_bin_len=MAX_MESSAGE)
-_pack = msgpack.Packer(use_bin_type=True).pack
-_faults = (*type_error, msgpack.exceptions.UnpackException)
-
 
 def encode(message: Message) -> bytes:
     """The message as the bytes of one Noise message, at most `MAX_MESSAGE`; ValueError outside its limits."""
-    layout = _LAYOUTS.get(type(message))
-    if layout is None:
-        raise ValueError(f"{type(message).__name__} is no message")
-    packed: bytes = _pack(layout.write(message))
-    return packed
+    return MESSAGES.encode(message)
 
 
 def decode(data: bytes) -> Message:
     """The message in `data`. Malformed for anything that `encode` would not have written."""
-    if len(data) > MAX_MESSAGE:
-        raise Malformed(f"a message of {len(data)} bytes")
-    try:
-        values = _unpack(data)
-        same = _pack(values) == data
-    except _faults as fault:
-        raise Malformed(f"no message: {type(fault).__name__}") from None
-    if not same or type(values) is not list or not values or type(values[0]) is not int:
-        raise Malformed("no message: not an array in the form that we write")
-    layout = _BY_NUMBER.get(values[0])
-    if layout is None:
-        raise Malformed(f"no message has the number {values[0]}")
-    message: Message = layout.read(values)
-    return message
+    return MESSAGES.decode(data)
 
 
 def kinds() -> dict[int, type[Message]]:
     """All message classes by number."""
-    return {number: layout.cls for number, layout in _BY_NUMBER.items()}
+    return MESSAGES.kinds()
