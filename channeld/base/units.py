@@ -64,7 +64,7 @@ class LockKind(IntEnum):
 
 def exactly(length: int, value: bytes, what: str) -> bytes:
     """`value` if it is bytes of `length`, else ValueError naming `what`."""
-    if not isinstance(value, bytes) or len(value) != length:
+    if len(value) != length:
         raise ValueError(f"{what} must be {length} bytes, not {value!r:.80}")
     return value
 

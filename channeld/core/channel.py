@@ -36,7 +36,7 @@ from channeld.base.units import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from channeld.core.messages import Ack, Update
+    from channeld.core.messages import Ack, Commit, Update
 
 LockName = tuple[Side, LockId]
 """(who offered it, its number): locks are matched by this, never by hash (T-rules; protocol §4)."""
@@ -158,6 +158,8 @@ class Ask:
     """Our unanswered coop_propose. We are quiet until it is answered or the session ends (R11); never saved."""
 
     version: Version
+    state: Version
+    """The version of `current` it was made on."""
     net: int
     valid_until: Timestamp
 
@@ -210,6 +212,10 @@ class Channel:
     last_ack: Ack | None = None
     """Our newest commit_ack, to be said again."""
     queue: tuple[Update, ...] = ()
+    """Our updates that no proposal carries yet, oldest first."""
+    reserved: Amount = Amount(0)
+    """What the queue will take from our balance."""
+    reserved_locks: int = 0
     next_lock: LockId = LockId(1)
     their_last_lock: LockId = LockId(0)
     claims: Mapping[LockId, Preimage] = field(default_factory=dict)
@@ -226,6 +232,8 @@ class Channel:
 
     session: Session = Session.CUT
     ask: Ask | None = None
+    waiting: Commit | None = None
+    """A commit that came while a cooperate was live for us (R14); looked at when it has lapsed."""
 
     def __post_init__(self) -> None:
         if self.outstanding is not None and self.outstanding.version <= self.current.version:
@@ -265,6 +273,11 @@ class Channel:
         return Amount(self.current.body.balance(self.we, self.heard[self.we]))
 
     @property
+    def spendable(self) -> Amount:
+        """What a new update of ours may take: counts what is proposed and what is queued."""
+        return Amount(max(0, self.newest_body.balance(self.we, self.heard[self.we]) - self.reserved))
+
+    @property
     def peer_balance(self) -> Amount:
         return Amount(self.current.body.balance(self.we.other, self.told[self.we.other]))
 
@@ -286,9 +299,7 @@ class Channel:
     @property
     def salts(self) -> tuple[bytes, bytes]:
         """(of A, of B), 32 bytes each."""
-        return (
-            (self.salt_ours, self.salt_theirs) if self.we is Side.A else (self.salt_theirs, self.salt_ours)
-        )
+        return (self.salt_ours, self.salt_theirs) if self.we is Side.A else (self.salt_theirs, self.salt_ours)
 
     def digest(self, version: Version, hash_: Digest) -> Digest:
         """What is signed for a state of this channel."""

@@ -182,19 +182,9 @@ class SeenSecret:
     at: Timestamp
 
 
-Event = (
-    Pay
-    | Offer
-    | Fulfil
-    | Fail
-    | Cancel
-    | Propose
-    | Leave
-    | CloseAlone
-    | Connected
-    | Disconnected
-    | Got
-    | SeenDeposit
+Wish = Pay | Offer | Fulfil | Fail | Cancel | Propose | Leave | CloseAlone
+Seen = (
+    SeenDeposit
     | SeenClose
     | SeenChallenge
     | SeenFinal
@@ -202,6 +192,6 @@ Event = (
     | SeenResolved
     | SeenCooperated
     | SeenUnclosed
-    | SeenHead
     | SeenSecret
 )
+Event = Wish | Seen | SeenHead | Connected | Disconnected | Got

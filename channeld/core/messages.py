@@ -125,6 +125,4 @@ class Fault:
     text: str
 
 
-Message = (
-    Commit | Ack | DepositSeen | Reestablish | Proof | CoopPropose | CoopNo | CoopSign | Fault
-)
+Message = Commit | Ack | DepositSeen | Reestablish | Proof | CoopPropose | CoopNo | CoopSign | Fault

@@ -1,0 +1,334 @@
+"""A channel on chain: what we see there, and what is due there (R16-R20).
+
+Seeing changes the channel (`seen_…`); `due` reads off it which acts the chain needs from us now. Nothing is owed
+in a list of its own: after a crash `due` says the same again, and the sender knows each act by its key. We close
+with `current` only, never with a commit we ignored. A secret registered by its lock's expiry wins that lock for
+good, so once it is registered there is no hurry left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from channeld.base.digests import ALL, Lock, locks_hash, pack_locks
+from channeld.base.units import Address, Digest, LockKey, Preimage, Seconds, Timestamp, Version
+from channeld.core.channel import EMPTY, ZERO, Body, Channel, OnChain, Phase
+from channeld.core.effects import Dropped, Ended, Learned, Note, Returned, Step
+from channeld.core.events import (
+    CloseAlone,
+    SeenChallenge,
+    SeenClose,
+    SeenHead,
+    SeenResolved,
+    SeenSecret,
+    SeenSettled,
+)
+from channeld.core.freezing import freeze
+from channeld.core.messages import Transfer
+from channeld.core.updating import adopt, our_locks
+from channeld.core.watching import Case, Evidence, Verdict, judge
+
+# -- acts: what may be asked of the chain. Each is safe to do twice; `key` names it for the sender.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CooperateAct:
+    version: Version
+    net: int
+    out_a: int
+    out_b: int
+    valid_until: Timestamp
+    signature_theirs: bytes
+    signature_ours: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseAct:
+    """`signature` is the peer's, empty to close without a state; salts as the contract wants them."""
+
+    version: Version
+    body_hash: Digest
+    signature: bytes
+    salt_other: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChallengeAct:
+    version: Version
+    body_hash: Digest
+    signature_a: bytes
+    signature_b: bytes
+    before: Timestamp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinalizeAct:
+    body_hash: Digest
+    bond_to: Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettleAct:
+    """Opens the body; blind is zero for a close without a state."""
+
+    net: int
+    locked_ab: int
+    locked_ba: int
+    locks_hash: Digest
+    blind: bytes
+    bond_to: Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolveAct:
+    locks: bytes
+    secrets: tuple[Preimage, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisterAct:
+    secrets: tuple[Preimage, ...]
+    before: Timestamp
+
+
+Act = CooperateAct | CloseAct | ChallengeAct | FinalizeAct | SettleAct | ResolveAct | RegisterAct
+
+
+# -- seeing
+
+
+def close_alone(channel: Channel, event: CloseAlone) -> Step:
+    if channel.phase in (Phase.CLOSING, Phase.SETTLED, Phase.CLOSED):
+        return Step(channel)
+    frozen = freeze(channel, event.reason, tell="closing")
+    return Step(replace(frozen.channel, closing_alone=True), frozen.sends, frozen.notes)
+
+
+def seen_close(channel: Channel, seen: SeenClose) -> Step:
+    frozen = freeze(channel, f"side {seen.closer.name} closed at version {seen.version}")
+    case = OnChain(closer=seen.closer, version=seen.version, body_hash=seen.body_hash, deadline=seen.deadline)
+    return Step(replace(frozen.channel, phase=Phase.CLOSING, onchain=case), frozen.sends, frozen.notes)
+
+
+def seen_challenge(channel: Channel, seen: SeenChallenge) -> Step:
+    if channel.onchain is None:
+        return Step(channel)
+    case = replace(channel.onchain, version=seen.version, body_hash=seen.body_hash, bond_to=seen.bond_to)
+    return Step(replace(channel, onchain=case))
+
+
+def seen_final(channel: Channel) -> Step:
+    if channel.onchain is None:
+        return Step(channel)
+    return Step(replace(channel, onchain=replace(channel.onchain, final=True)))
+
+
+def final_body(channel: Channel) -> Body | None:
+    """The body the contract has paid or will pay by; None if we cannot open it."""
+    case = channel.onchain
+    if case is None:
+        return None
+    if case.body_hash == ZERO:
+        return EMPTY
+    for state in (channel.current, channel.outstanding):
+        if state is not None and case.body_hash == state.body_hash:
+            return state.body
+    return None
+
+
+def seen_settled(channel: Channel, seen: SeenSettled) -> Step:
+    """The outcome is in a finalized block: whatever of ours is not in it has come back (R8)."""
+    if channel.onchain is None or channel.phase is not Phase.CLOSING:
+        return Step(channel)
+    body = final_body(channel) or EMPTY
+    notes: list[Note] = []
+    case, out = channel.onchain, channel.outstanding
+    if out is not None and (case.version, case.body_hash) == (out.version, out.body_hash):
+        channel, adopted = adopt(channel, b"", b"")  # the peer signed it too, and enforced it
+        notes += adopted
+    for id_ in our_locks(channel):
+        if (channel.we, id_) not in body.locks:
+            notes.append(Returned(lock_id=id_, reason=b""))
+    unsent = (channel.outstanding.updates if channel.outstanding else ()) + channel.queue
+    notes += [Dropped(update=update) for update in unsent if isinstance(update, Transfer)]
+    left = tuple(sorted(body.locks))
+    case = replace(case, final=True, settled=True, left=left)
+    channel = replace(channel, phase=Phase.SETTLED, onchain=case, outstanding=None, queue=())
+    return _end_if_empty(channel, notes)
+
+
+def seen_resolved(channel: Channel, seen: SeenResolved) -> Step:
+    if channel.onchain is None or channel.phase is not Phase.SETTLED:
+        return Step(channel)
+    return _end_if_empty(replace(channel, onchain=replace(channel.onchain, left=seen.left)), [])
+
+
+def _end_if_empty(channel: Channel, notes: list[Note]) -> Step:
+    if channel.onchain is not None and not channel.onchain.left:
+        return Step(replace(channel, phase=Phase.CLOSED), notes=(*notes, Ended()))
+    return Step(channel, notes=tuple(notes))
+
+
+def seen_unclosed(channel: Channel) -> Step:
+    """A reorg took the close away; the channel stays frozen (R16), and closing it again is ours to do."""
+    if channel.phase is not Phase.CLOSING:
+        return Step(channel)
+    return Step(replace(channel, phase=Phase.FROZEN, onchain=None))
+
+
+def seen_head(channel: Channel, seen: SeenHead) -> Step:
+    """R20: a lock of ours is lost to the receiver once a finalized block is past its expiry with nothing registered."""
+    notes = [
+        Returned(lock_id=id_, reason=b"")
+        for id_, lock in our_locks(channel).items()
+        if seen.final > lock.expiry and lock.key in seen.unregistered
+    ]
+    return Step(channel, notes=tuple(notes))
+
+
+def seen_secret(channel: Channel, seen: SeenSecret) -> Step:
+    notes = [
+        Learned(lock_id=id_, preimage=seen.preimage) for id_, lock in our_locks(channel).items() if lock.key == seen.key
+    ]
+    return Step(channel, notes=tuple(notes))
+
+
+# -- doing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Margins:
+    """What a chain needs: `inclusion` (Δ) and `skew` in seconds, `period` as the contract clamps it."""
+
+    inclusion: Seconds
+    skew: Seconds
+    period: Seconds
+
+
+def due(
+    channel: Channel,
+    *,
+    now: Timestamp,
+    registered: Mapping[LockKey, Timestamp],
+    margins: Margins,
+) -> tuple[Act, ...]:
+    """Which acts the chain needs from us at `now`, the newest block's time; asked again at each block.
+
+    `registered`: registration times of those of the channel's lock keys that the registry holds.
+    """
+    if channel.phase is Phase.CLOSED:
+        return ()
+    acts: list[Act] = []
+    coop = channel.coop
+    if coop is not None and coop.signature_theirs and now <= coop.valid_until:
+        acts.append(
+            CooperateAct(
+                version=coop.version,
+                net=coop.net,
+                out_a=ALL,
+                out_b=ALL,
+                valid_until=coop.valid_until,
+                signature_theirs=coop.signature_theirs,
+                signature_ours=coop.signature_ours,
+            ),
+        )
+    acts += _register(channel, now, registered, margins)
+    stuck = channel.phase is Phase.FROZEN and bool(channel.current.body.locks)
+    if channel.onchain is None and channel.phase is Phase.FROZEN and (channel.closing_alone or stuck) and coop is None:
+        acts.append(_close(channel))
+    elif channel.phase is Phase.CLOSING:
+        acts += _defend(channel, now, margins)
+    elif channel.phase is Phase.SETTLED:
+        acts += _resolve(channel, now, registered)
+    return tuple(acts)
+
+
+def _close(channel: Channel) -> CloseAct:
+    state = channel.current
+    return CloseAct(
+        version=state.version,
+        body_hash=state.body_hash,
+        signature=state.signature(channel.we.other),
+        salt_other=channel.salt_theirs,
+    )
+
+
+def _register(
+    channel: Channel,
+    now: Timestamp,
+    registered: Mapping[LockKey, Timestamp],
+    margins: Margins,
+) -> list[Act]:
+    """R17: past the cut-off, or once the channel is on its way to the chain, the secret is registered first."""
+    leaving = channel.phase is not Phase.OPEN
+    wanted = [
+        lock
+        for lock in incoming_claimed(channel)
+        if lock.key not in registered
+        and now <= lock.expiry
+        and (leaving or now + margins.inclusion + margins.skew >= lock.expiry)
+    ]
+    if not wanted:
+        return []
+    secrets = tuple(channel.claims[lock.id] for lock in wanted)
+    return [RegisterAct(secrets=secrets, before=min(lock.expiry for lock in wanted))]
+
+
+def incoming_claimed(channel: Channel) -> list[Lock]:
+    """Locks the peer offered that still stand and whose preimage we know, by number."""
+    locks = channel.current.body.locks
+    return [locks[name] for id_ in sorted(channel.claims) if (name := (channel.we.other, id_)) in locks]
+
+
+def _defend(channel: Channel, now: Timestamp, margins: Margins) -> list[Act]:
+    case = channel.onchain
+    if case is None or case.settled:
+        return []
+    state, body = channel.current, final_body(channel)
+    verdict = judge(
+        Case(version=case.version, deadline=case.deadline, delegated=any(case.bond_to), final=case.final),
+        Evidence(version=state.version),
+        now=now,
+        period=margins.period,
+    )
+    if verdict is Verdict.CHALLENGE:
+        return [
+            ChallengeAct(
+                version=state.version,
+                body_hash=state.body_hash,
+                signature_a=state.signature_a,
+                signature_b=state.signature_b,
+                before=case.deadline,
+            ),
+        ]
+    stagger = 0 if case.closer is channel.we else margins.period // 10
+    if verdict is Verdict.WAIT or now <= case.deadline + stagger:
+        return []
+    if body is None:
+        return [] if case.final else [FinalizeAct(body_hash=case.body_hash, bond_to=case.bond_to)]
+    return [_settle(channel, case, body)]
+
+
+def _settle(channel: Channel, case: OnChain, body: Body) -> SettleAct:
+    no_state = case.body_hash == ZERO
+    return SettleAct(
+        net=body.net,
+        locked_ab=body.locked_ab,
+        locked_ba=body.locked_ba,
+        locks_hash=ZERO if no_state else locks_hash(body.locks.values()),
+        blind=bytes(32) if no_state else channel.blind(case.version),
+        bond_to=case.bond_to,
+    )
+
+
+def _resolve(channel: Channel, now: Timestamp, registered: Mapping[LockKey, Timestamp]) -> list[Act]:
+    """Once every lock that is left is decided (registered, or expired), one call resolves them all."""
+    case = channel.onchain
+    if case is None or not case.left:
+        return []
+    body = final_body(channel) or EMPTY
+    locks = [body.locks[name] for name in case.left]
+    if not all(lock.key in registered or now > lock.expiry for lock in locks):
+        return []
+    return [ResolveAct(locks=pack_locks(locks), secrets=())]

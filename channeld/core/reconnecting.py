@@ -1,0 +1,172 @@
+"""What is said when an encrypted session stands again (R9, R10, R15): nothing else before both have spoken.
+
+Messages lost in a cut are not kept anywhere: they follow from the channel. The acknowledgement and the outstanding
+proposal go out again byte for byte, the acknowledgement first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from channeld.base.digests import ALL, cooperate_digest
+from channeld.base.errors import Answer, PeerFault
+from channeld.base.keys import Key, recover
+from channeld.base.units import Digest, Timestamp, Version
+from channeld.core.channel import ZERO, Channel, Coop, Phase, Session, Signed, next_version
+from channeld.core.effects import Advanced, Step
+from channeld.core.freezing import freeze
+from channeld.core.messages import CoopSign, DepositSeen, Fault, Message, Proof, Reestablish
+from channeld.core.updating import commit_of, propose
+
+_GREETED = (Phase.OPENING, Phase.OPEN, Phase.FROZEN)
+
+
+def connected(channel: Channel) -> Step:
+    if channel.phase not in _GREETED:
+        return Step(replace(channel, session=Session.CUT))
+    channel = replace(channel, session=Session.GREETING, ask=None, waiting=None)
+    out, coop = channel.outstanding, channel.coop
+    return Step(
+        channel,
+        (
+            Reestablish(
+                version=channel.current.version,
+                hash=channel.current.body_hash,
+                outstanding=out.version if out else Version(0),
+                outstanding_hash=out.body_hash if out else ZERO,
+                base=channel.base,
+                coop_version=coop.version if coop else Version(0),
+                coop_digest=coop.digest if coop else ZERO,
+                coop_valid_until=coop.valid_until if coop else Timestamp(0),
+            ),
+        ),
+    )
+
+
+def disconnected(channel: Channel) -> Step:
+    return Step(replace(channel, session=Session.CUT, ask=None, waiting=None))
+
+
+def got_reestablish(channel: Channel, theirs: Reestablish, key: Key) -> Step:
+    """R9, R10: compare where both stand, say again what the other has not heard."""
+    if channel.session is not Session.GREETING:
+        raise PeerFault(Answer.DISCONNECT, "reestablish in the middle of a session")
+    ours, out = channel.current, channel.outstanding
+    sends: list[Message] = []
+    if theirs.version == ours.version:
+        if theirs.hash != ours.body_hash:
+            return freeze(channel, f"the peer holds another version {ours.version}", tell="state_differs")
+        wrong = _coop_mismatch(channel, theirs)
+        if isinstance(wrong, str):
+            return freeze(channel, wrong, tell="base_differs")
+        channel = wrong
+    elif theirs.version > ours.version:
+        if out is None or (theirs.version, theirs.hash) != (out.version, out.body_hash):
+            return Step(replace(channel, session=Session.PROVING))
+    elif (theirs.outstanding, theirs.outstanding_hash) == (ours.version, ours.body_hash) and channel.last_ack:
+        sends.append(channel.last_ack)
+    else:
+        sends.append(
+            Proof(
+                version=ours.version,
+                body=ours.body,
+                signature_a=ours.signature_a,
+                signature_b=ours.signature_b,
+            ),
+        )
+    channel = replace(channel, session=Session.LIVE)
+    if any(channel.told):
+        sends.insert(0, DepositSeen(deposit_a=channel.told[0], deposit_b=channel.told[1]))
+    if channel.phase is Phase.OPEN and out is not None and out.version > theirs.version:
+        sends.append(commit_of(out))
+    coop = channel.coop
+    if coop is not None and not coop.asked:
+        sends.append(CoopSign(coop_version=coop.version, signature=coop.signature_ours))
+    after = propose(channel, key)
+    return Step(after.channel, (*sends, *after.sends), after.notes)
+
+
+def _coop_mismatch(channel: Channel, theirs: Reestablish) -> Channel | str:
+    """R15, for equal states: what the peer's cooperate and base mean for ours, or what is wrong with them."""
+    coop, base = channel.coop, channel.base
+    if theirs.coop_version:
+        if coop is not None:
+            same = (coop.version, coop.digest) == (theirs.coop_version, theirs.coop_digest)
+            return channel if same else "the peer holds another cooperate"
+        if theirs.coop_version == base and base > channel.current.version:
+            return channel  # lapsed here already; it will lapse there
+        if theirs.coop_version != next_version(channel.we, base):
+            return f"the peer holds a cooperate {theirs.coop_version} that we cannot have asked for"
+        net = channel.current.body.net
+        digest = cooperate_digest(
+            channel.domain,
+            channel.id,
+            theirs.coop_version,
+            net,
+            ALL,
+            ALL,
+            theirs.coop_valid_until,
+        )
+        if digest != theirs.coop_digest or channel.current.body.locks:
+            return "the peer holds a cooperate that is not on our state"
+        live = Coop(
+            version=theirs.coop_version,
+            net=net,
+            valid_until=theirs.coop_valid_until,
+            digest=digest,
+            asked=True,
+            signature_ours=b"",
+            signature_theirs=b"",
+        )
+        return replace(channel, coop=live, base=theirs.coop_version)
+    if coop is not None:
+        behind = theirs.base == base or (not coop.asked and next_version(channel.we.other, theirs.base) == base)
+        return channel if behind else f"the peer's base is {theirs.base}, ours {base}"
+    if theirs.base == base or next_version(channel.we.other, theirs.base) == base:
+        return channel
+    if next_version(channel.we, base) == theirs.base:
+        return replace(channel, base=theirs.base)  # lapsed there before we ever heard of it
+    return f"the peer's base is {theirs.base}, ours {base}"
+
+
+def got_proof(channel: Channel, proof: Proof) -> Step:
+    """R9: the peer shows a state newer than ours. If we did sign it, our store is old: recovery, for good."""
+    if channel.session is not Session.PROVING or proof.version <= channel.current.version:
+        return Step(channel)
+    hash_ = proof.body.hash(channel.blind(proof.version))
+    digest = channel.digest(proof.version, hash_)
+    mine = proof.signature_a if channel.we.value == 0 else proof.signature_b
+    theirs = proof.signature_b if channel.we.value == 0 else proof.signature_a
+    if recover(digest, mine) != key_of(channel) or recover(digest, theirs) != channel.peer_key:
+        raise PeerFault(Answer.DISCONNECT, f"no proof of version {proof.version}")
+    return recover_with(channel, proof, hash_, digest)
+
+
+def recover_with(channel: Channel, proof: Proof, hash_: Digest, digest: Digest) -> Step:
+    """Adopt a state that carries our own signature but is newer than what we remember; sign nothing again."""
+    state = Signed(
+        version=proof.version,
+        body=proof.body,
+        body_hash=hash_,
+        signature_a=proof.signature_a,
+        signature_b=proof.signature_b,
+    )
+    keep = channel.outstanding if channel.outstanding and channel.outstanding.version > proof.version else None
+    top = max(channel.top, (proof.version, digest))
+    found = replace(
+        channel,
+        current=state,
+        outstanding=keep,
+        top=top,
+        base=Version(max(channel.base, proof.version)),
+        recovering=True,
+        session=Session.LIVE,
+    )
+    frozen = freeze(found, f"the peer proved version {proof.version}, newer than our store: in recovery")
+    fault = Fault(code="recovering", text="our store is older than the channel; it can only be closed")
+    return Step(frozen.channel, (fault,), (*frozen.notes, Advanced(version=proof.version)))
+
+
+def key_of(channel: Channel) -> bytes:
+    """The address whose signature on a state is ours."""
+    return channel.terms.participant(channel.we)
