@@ -1,0 +1,1 @@
+"""Floor 4: the daemon's interface. `schema` says what can be asked, `methods` who answers, `serve` over what socket."""
