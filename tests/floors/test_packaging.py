@@ -27,7 +27,7 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> Path:
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of the files under version control, built beside the checkout."""
     place = tmp_path_factory.mktemp("wheel")
     listed = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT)
@@ -36,16 +36,16 @@ def wheel(tmp_path_factory) -> Path:
             (place / "source" / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, place / "source" / name)
     pip = (sys.executable, "-m", "pip", "-qq", "wheel")
-    run(*pip, "--no-deps", "--no-build-isolation", "--wheel-dir", place, "source", cwd=place)
+    run(*pip, "--no-deps", "--no-build-isolation", "--wheel-dir", place, place / "source", cwd=place)
     return next(place.glob("channeld-*.whl"))
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory, wheel) -> Path:
+def installed(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Path:
     """The `bin` of an empty venv with the locked libraries and the wheel, and nothing else."""
     venv = tmp_path_factory.mktemp("empty") / "venv"
     run(sys.executable, "-m", "venv", venv, cwd=venv.parent)
-    pip = (venv / "bin" / "python", "-m", "pip", "-qq", "install", "--no-deps")
+    pip = (venv / "bin" / "python", "-m", "pip", "-qq", "install", "--no-deps", "--no-compile")
     run(*pip, "--require-hashes", "-r", ROOT / ".ci" / "requirements.lock", cwd=venv.parent)
     run(*pip, wheel, cwd=venv.parent)
     run(venv / "bin" / "python", "-m", "pip", "check", cwd=venv.parent)
