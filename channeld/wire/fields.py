@@ -100,6 +100,17 @@ def texts(count: int, length: int) -> Codec:
     )
 
 
+def chunks(count: int, length: int, multiple: int) -> Codec:
+    """At most `count` byte strings, each of `multiple` to `length` bytes and a multiple of `multiple`."""
+    each = f"all(type(t) is bytes and 0 < len(t) <= {length} and len(t) % {multiple} == 0 for t in v)"
+    return Codec(
+        good=f"type(v) is list and len(v) <= {count} and {each}",
+        fits=f"type(v) is tuple and len(v) <= {count} and {each}",
+        read="tuple(v)",
+        write="list(v)",
+    )
+
+
 UINT8: Final = uint(8)
 UINT16: Final = uint(16)
 UINT32: Final = uint(32)
