@@ -8,7 +8,6 @@ mixed case is not.
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import Final
 
 from channeld.base.errors import Malformed
@@ -24,7 +23,7 @@ _CHECKSUM: Final = 6
 
 _FROM_RFC: Final = bytes.maketrans(_RFC4648, _ALPHABET)
 _TO_VALUES: Final = bytes.maketrans(_ALPHABET, bytes(range(32)))
-_VALUES_TO_RFC: Final = bytes.maketrans(bytes(range(32)), _RFC4648)
+_TO_DIGITS: Final = bytes.maketrans(bytes(range(32)), b"0123456789abcdefghijklmnopqrstuv")
 
 
 def _step(checksum: int, value: int) -> int:
@@ -81,7 +80,7 @@ def split(text: str, limit: int = MAX_TEXT) -> tuple[str, bytes]:
     """
     if len(text) > limit:
         raise Malformed(f"a text of {len(text)} characters, at most {limit} are read")
-    if not text.isascii() or not all(33 <= ord(sign) <= 126 for sign in text):
+    if not text.isascii() or not text.isprintable() or " " in text:
         raise Malformed("not bech32m: a character that is never used")
     if text != text.lower() and text != text.upper():
         raise Malformed("not bech32m: upper and lower case are mixed")
@@ -100,11 +99,8 @@ def split(text: str, limit: int = MAX_TEXT) -> tuple[str, bytes]:
 def decode(text: str) -> tuple[str, bytes]:
     """Prefix (in lower case) and bytes of `text`; Malformed if `encode` would not have written it, case aside."""
     prefix, values = split(text)
-    body = values.translate(_VALUES_TO_RFC)
-    try:
-        data = base64.b32decode(body + b"=" * (-len(body) % 8))
-    except binascii.Error:
-        raise Malformed("not bech32m: not a whole number of bytes") from None
-    if base64.b32encode(data).rstrip(b"=") != body:
-        raise Malformed("not bech32m: bits are left over")
-    return prefix, data
+    spare = len(values) * 5 % 8
+    number = int(values.translate(_TO_DIGITS) or b"0", 32)
+    if spare >= 5 or number & ((1 << spare) - 1):
+        raise Malformed("not bech32m: not a whole number of bytes, or bits are left over")
+    return prefix, (number >> spare).to_bytes(len(values) * 5 // 8, "big")
