@@ -1,0 +1,31 @@
+"""Fixtures for the contracts: one chain for the whole run, a fresh channel for each test."""
+
+from __future__ import annotations
+
+import pytest
+
+from channeld.base.units import NATIVE, Address
+from tests.contracts.world import Channel, World
+
+
+@pytest.fixture(scope="session")
+def world() -> World:
+    return World()
+
+
+@pytest.fixture(params=["coin", "token"])
+def money(request: pytest.FixtureRequest, world: World) -> Address:
+    """The native coin, then an ERC-20."""
+    return NATIVE if request.param == "coin" else world.token
+
+
+@pytest.fixture
+def channel(world: World) -> Channel:
+    """A funded channel in native coin: 10 ether from A, 4 from B."""
+    return world.channel().funded()
+
+
+@pytest.fixture
+def either(world: World, money: Address) -> Channel:
+    """A funded channel, once in coin and once in a token."""
+    return world.channel(money).funded()

@@ -1,0 +1,493 @@
+"""A chain with the contracts on it, and channels to play with: what every test in this folder stands on.
+
+The chain is py-evm under eth-tester; calls are encoded from the committed ABI. Every digest, id and body hash a
+channel here uses comes from `channeld.base.digests`, so whatever the contract accepts proves that both sides
+compute the same. Roles: `payer` is side A (the opener), `payee` side B; `anyone` is no party to anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any, Final
+
+from eth_abi.abi import decode, encode
+from eth_tester import EthereumTester, PyEVMBackend
+from eth_tester.exceptions import TransactionFailed
+
+from channeld.base.digests import (
+    ALL,
+    NO_LOCKS,
+    Domain,
+    Lock,
+    Terms,
+    body_hash,
+    channel_id,
+    cooperate_digest,
+    delegation_digest,
+    locks_hash,
+    pack_locks,
+    registry_key,
+    salt_commitment,
+    state_digest,
+)
+from channeld.base.keys import Key, keccak, sha256
+from channeld.base.units import (
+    NATIVE,
+    Address,
+    Amount,
+    ChannelId,
+    Digest,
+    LockId,
+    LockKey,
+    LockKind,
+    Seconds,
+    Side,
+    Timestamp,
+    Version,
+)
+from contracts import artifact
+from contracts.deploy import manager_code, registry_code, token_code
+
+MIN_PERIOD: Final = Seconds(60)
+PERIOD: Final = Seconds(3600)
+BOND: Final = 10**15
+ETHER: Final = 10**18
+GAS: Final = 8_000_000
+
+CLOSER_B, BEATEN, DELEGATED, VOID, FINAL, DEAD = 1, 2, 4, 8, 16, 32
+
+
+def key_of(role: str) -> Key:
+    """The key of a role; the same in every run."""
+    return Key(keccak(b"role " + role.encode()))
+
+
+class Reverted(Exception):
+    """A transaction that failed, with the contract's reason."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A decoded log entry."""
+
+    name: str
+    source: Address
+    fields: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What a transaction did."""
+
+    gas: int
+    events: tuple[Event, ...]
+    created: Address
+    sender: Address
+    timestamp: int
+
+    def event(self, name: str) -> dict[str, Any]:
+        """The fields of the only event called `name`."""
+        (found,) = (event for event in self.events if event.name == name)
+        return found.fields
+
+    def names(self) -> list[str]:
+        return [event.name for event in self.events]
+
+
+def _types(parameters: list[dict[str, Any]]) -> list[str]:
+    return [
+        "(" + ",".join(_types(one["components"])) + ")" + one["type"].removeprefix("tuple")
+        if one["type"].startswith("tuple")
+        else one["type"]
+        for one in parameters
+    ]
+
+
+@cache
+def _function(contract: str, name: str, arity: int) -> tuple[bytes, list[str], list[str]]:
+    (entry,) = (
+        entry
+        for entry in artifact(contract).abi
+        if entry["type"] == "function" and entry["name"] == name and len(entry["inputs"]) == arity
+    )
+    inputs = _types(entry["inputs"])
+    return keccak(f"{name}({','.join(inputs)})".encode())[:4], inputs, _types(entry["outputs"])
+
+
+@cache
+def _events() -> dict[bytes, tuple[str, list[str], list[tuple[str, str]]]]:
+    found = {}
+    for contract in ("ChannelManager", "SecretRegistry"):
+        for entry in artifact(contract).abi:
+            if entry["type"] == "event":
+                signature = f"{entry['name']}({','.join(_types(entry['inputs']))})"
+                indexed = [one["name"] for one in entry["inputs"] if one["indexed"]]
+                rest = [(one["name"], one["type"]) for one in entry["inputs"] if not one["indexed"]]
+                found[keccak(signature.encode())] = (entry["name"], indexed, rest)
+    return found
+
+
+def _plain(value: Any, kind: str) -> Any:
+    return bytes.fromhex(value[2:]) if kind == "address" else value
+
+
+def call_data(contract: str, name: str, *arguments: Any) -> bytes:
+    """The bytes of a call, from the ABI."""
+    selector, inputs, _ = _function(contract, name, len(arguments))
+    return selector + encode(inputs, arguments)
+
+
+class World:
+    """One chain with a registry, a manager and two tokens. Time only moves on."""
+
+    def __init__(self) -> None:
+        self.tester = EthereumTester(PyEVMBackend())
+        self.tester.disable_auto_mine_transactions()
+        self.rich = Address(bytes.fromhex(self.tester.get_accounts()[0][2:]))
+        self.known = {self.rich}
+        self.names: dict[Address, str] = {}
+        self.registry = self.deploy("SecretRegistry", registry_code())
+        self.manager = self.deploy("ChannelManager", manager_code(self.registry, MIN_PERIOD))
+        self.token = self.deploy("TestToken", token_code())
+        self.nasty = self.deploy("NastyToken", artifact("NastyToken").bytecode)
+        self.chain_id = 131277322940537  # eth-tester's
+        self.domain = Domain(chain_id=self.chain_id, manager=self.manager)
+        self.count = 0
+
+    # -- the chain
+
+    @property
+    def now(self) -> int:
+        """block.timestamp of the newest block."""
+        return int(self.tester.get_block_by_number("latest")["timestamp"])
+
+    def travel(self, timestamp: int) -> None:
+        """Mine a block at `timestamp`; the next one comes a second or more later."""
+        if timestamp > self.now:
+            self.tester.time_travel(timestamp)
+            self.tester.mine_block()
+
+    def deploy(self, name: str, code: bytes) -> Address:
+        created = self.send(self.rich, None, code).created
+        self.names[created] = name
+        return created
+
+    def plant(self, runtime: bytes) -> Address:
+        """A contract of which only these bytes of code matter."""
+        init = b"\x61" + len(runtime).to_bytes(2, "big") + b"\x80\x60\x0a\x5f\x39\x5f\xf3"
+        return self.send(self.rich, None, init.ljust(10, b"\x00") + runtime).created
+
+    def fund(self, key: Key, amount: int = 1000 * ETHER) -> Address:
+        """Make `key` an account that can send, with coin and both tokens and allowances for the manager."""
+        if key.address in self.known:
+            return key.address
+        self.known.add(key.address)
+        self.tester.add_account("0x" + key.secret.hex())
+        self.send(self.rich, key.address, b"", amount)
+        for token in (self.token, self.nasty):
+            self.do(self.rich, token, "mint", key.address, 10**24)
+        self.do(key.address, self.token, "approve", self.manager, 2**256 - 1)
+        return key.address
+
+    def send(self, sender: Address, to: Address | None, data: bytes, value: int = 0, gas: int = GAS) -> Receipt:
+        """Mine one transaction; Reverted with the reason if it fails."""
+        transaction = {
+            "from": "0x" + sender.hex(),
+            "to": "" if to is None else "0x" + to.hex(),
+            "data": "0x" + data.hex(),
+            "value": value,
+            "gas": gas,
+        }
+        name = self.tester.send_transaction(transaction)
+        self.tester.mine_block()
+        receipt = self.tester.get_transaction_receipt(name)
+        if receipt["status"] == 0:
+            raise Reverted(self._why(transaction))
+        created = receipt["contract_address"]
+        return Receipt(
+            gas=receipt["gas_used"],
+            events=tuple(self._decoded(receipt["logs"])),
+            created=Address(bytes.fromhex(created[2:]) if created else b""),
+            sender=sender,
+            timestamp=self.now,
+        )
+
+    def _why(self, transaction: dict[str, Any]) -> str:
+        try:
+            self.tester.call(transaction)
+        except TransactionFailed as failed:
+            return str(failed.args[0])
+        return "out of gas"
+
+    def _decoded(self, logs: list[dict[str, Any]]) -> Iterator[Event]:
+        for entry in logs:
+            source = Address(bytes.fromhex(entry["address"][2:]))
+            topics = [bytes.fromhex(topic[2:]) for topic in entry["topics"]]
+            if source not in (self.names_of("ChannelManager", "SecretRegistry")) or topics[0] not in _events():
+                continue
+            name, indexed, rest = _events()[topics[0]]
+            kinds = [kind for _, kind in rest]
+            values = decode(kinds, bytes.fromhex(entry["data"][2:]))
+            fields = {field: _plain(value, kind) for (field, kind), value in zip(rest, values, strict=True)}
+            yield Event(name=name, source=source, fields=fields | dict(zip(indexed, topics[1:], strict=True)))
+
+    def names_of(self, *names: str) -> set[Address]:
+        return {place for place, name in self.names.items() if name in names}
+
+    def do(self, sender: Address, to: Address, name: str, *arguments: Any, value: int = 0, gas: int = GAS) -> Receipt:
+        """Send the call `name` to one of our contracts."""
+        return self.send(sender, to, call_data(self.names[to], name, *arguments), value, gas)
+
+    def ask(self, to: Address, name: str, *arguments: Any) -> Any:
+        """The result of a view: one value, or a tuple of them."""
+        _, _, outputs = _function(self.names[to], name, len(arguments))
+        data = call_data(self.names[to], name, *arguments)
+        transaction = {"from": "0x" + self.rich.hex(), "to": "0x" + to.hex(), "data": "0x" + data.hex(), "gas": GAS}
+        raw = self.tester.call(transaction)
+        values = [_plain(value, kind) for value, kind in zip(decode(outputs, bytes.fromhex(raw[2:])), outputs, strict=True)]
+        return values[0] if len(values) == 1 else tuple(values)
+
+    # -- money
+
+    def balance(self, token: Address, who: Address) -> int:
+        if token == NATIVE:
+            return int(self.tester.get_balance("0x" + who.hex()))
+        return int(self.ask(token, "balanceOf", who))
+
+    def owed(self, token: Address, who: Address) -> int:
+        return int(self.ask(self.manager, "owed", token, who))
+
+    def reveal(self, *secrets: bytes) -> Receipt:
+        return self.do(self.rich, self.registry, "register", list(secrets))
+
+    # -- channels
+
+    def channel(self, token: Address = NATIVE, **changes: Any) -> Channel:
+        """A new channel between `payer` (A) and `payee` (B), nothing deposited yet."""
+        self.count += 1
+        payer, payee = key_of("payer"), key_of("payee")
+        for key in (payer, payee, key_of("anyone")):
+            self.fund(key)
+        salt_a, salt_b = keccak(b"salt a" + bytes([self.count % 256])), keccak(b"salt b" + bytes([self.count % 256]))
+        terms = Terms(
+            participant_a=payer.address,
+            participant_b=payee.address,
+            payout_a=Address(keccak(b"payout a %d" % self.count)[:20]),
+            payout_b=Address(keccak(b"payout b %d" % self.count)[:20]),
+            challenge_period=PERIOD,
+            salt_commitment=salt_commitment(keccak(salt_a), keccak(salt_b)),
+            close_bond=BOND,
+            nonce=self.count,
+        )
+        return Channel(
+            world=self,
+            token=token,
+            terms=replace(terms, **changes),
+            keys=(payer, payee),
+            salts=(salt_a, salt_b),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """What a state says. `locked_*` default to the sums of the locks."""
+
+    net: int = 0
+    locks: tuple[Lock, ...] = ()
+    locked: tuple[int, int] | None = None
+    blind: bytes = bytes(31) + b"\x01"
+
+    def held(self) -> tuple[int, int]:
+        if self.locked is not None:
+            return self.locked
+        by_side = [sum(lock.amount for lock in self.locks if lock.sender is side) for side in Side]
+        return by_side[0], by_side[1]
+
+    @property
+    def locks_hash(self) -> Digest:
+        return locks_hash(self.locks)
+
+    @property
+    def hash(self) -> Digest:
+        return body_hash(self.net, *self.held(), self.locks_hash, self.blind)
+
+    def opened(self) -> tuple[int, int, int, bytes, bytes]:
+        """The arguments of settle, without bond_to."""
+        return (self.net, *self.held(), self.locks_hash, self.blind)
+
+
+NO_STATE: Final = (0, 0, 0, bytes(32), bytes(32))
+"""How settle opens a close without a state."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """A channel and all its secrets: builds and sends what the tests want, valid unless told otherwise."""
+
+    world: World
+    token: Address
+    terms: Terms
+    keys: tuple[Key, Key]
+    salts: tuple[bytes, bytes]
+    tower: Key = field(default_factory=lambda: key_of("tower"))
+
+    @property
+    def id(self) -> ChannelId:
+        return channel_id(self.world.domain, self.token, self.terms.hash)
+
+    @property
+    def head(self) -> tuple[Address, tuple[Any, ...]]:
+        """Token and terms, as most calls begin."""
+        one = self.terms
+        return self.token, (
+            one.participant_a,
+            one.participant_b,
+            one.payout_a,
+            one.payout_b,
+            one.challenge_period,
+            one.salt_commitment,
+            one.close_bond,
+            one.nonce,
+        )
+
+    def do(self, sender: Address, name: str, *arguments: Any, value: int = 0, gas: int = GAS) -> Receipt:
+        """Send a call to the manager."""
+        return self.world.do(sender, self.world.manager, name, *arguments, value=value, gas=gas)
+
+    def stored(self) -> tuple[int, int, int, int, int, bytes]:
+        """deposit_a, deposit_b, version, deadline, flags, record."""
+        found: tuple[int, int, int, int, int, bytes] = self.world.ask(self.world.manager, "channel", self.id)
+        return found
+
+    def paid(self, side: Side) -> int:
+        """What the side's payout address holds of the channel's token."""
+        return self.world.balance(self.token, self.terms.payout(side))
+
+    # -- signatures
+
+    def sign(self, version: int, body: bytes) -> tuple[bytes, bytes]:
+        digest = state_digest(self.world.domain, self.id, Version(version), Digest(body))
+        return self.keys[0].sign(digest), self.keys[1].sign(digest)
+
+    def agree(
+        self, version: int, net: int, out_a: int, out_b: int, valid_until: int
+    ) -> tuple[bytes, bytes]:
+        digest = cooperate_digest(
+            self.world.domain, self.id, Version(version), net, out_a, out_b, Timestamp(valid_until)
+        )
+        return self.keys[0].sign(digest), self.keys[1].sign(digest)
+
+    def delegate(self, victim: Side, version: int, payout: Address, delay: int) -> bytes:
+        digest = delegation_digest(self.world.domain, self.id, Version(version), payout, Seconds(delay))
+        return self.keys[victim].sign(digest)
+
+    # -- calls
+
+    def deposit(self, side: Side, amount: int, memo: bytes | None = None) -> Receipt:
+        sender = self.keys[side].address
+        value = amount if self.token == NATIVE else 0
+        rest = () if memo is None else (memo,)
+        return self.do(sender, "deposit", self.token, self.terms.hash, int(side), amount, *rest, value=value)
+
+    def funded(self, a: int = 10 * ETHER, b: int = 4 * ETHER) -> Channel:
+        """Itself, with deposits."""
+        for side, amount in ((Side.A, a), (Side.B, b)):
+            if amount:
+                self.deposit(side, amount)
+        return self
+
+    def cooperate(
+        self,
+        version: int,
+        net: int = 0,
+        out_a: int = ALL,
+        out_b: int = ALL,
+        valid_until: int = 2**63,
+        sender: Address | None = None,
+    ) -> Receipt:
+        """By both signatures if `sender` is no party, else with the sender's left out."""
+        sender = self.world.rich if sender is None else sender
+        signed = self.agree(version, net, out_a, out_b, valid_until)
+        given = [b"" if key.address == sender else one for key, one in zip(self.keys, signed, strict=True)]
+        return self.do(sender, "cooperate", *self.head, version, net, out_a, out_b, valid_until, *given)
+
+    def close(self, side: Side, version: int = 0, body: Body | None = None, **changes: Any) -> Receipt:
+        """By the state given, or without one. `changes`: sender, value, signature, salt, own_hash."""
+        state = bytes(32) if body is None else body.hash
+        signature = b"" if body is None else self.sign(version, state)[side.other]
+        return self.do(
+            changes.get("sender", self.keys[side].address),
+            "close",
+            *self.head,
+            version,
+            state,
+            changes.get("signature", signature),
+            changes.get("salt", self.salts[side.other]),
+            changes.get("own_hash", keccak(self.salts[side])),
+            value=changes.get("value", self.terms.close_bond),
+        )
+
+    def challenge(self, version: int, body: Body, sender: Address | None = None, **changes: Any) -> Receipt:
+        """With both signatures. `changes`: signatures, payout, delay, delegation."""
+        signatures = changes.get("signatures", self.sign(version, body.hash))
+        return self.do(
+            self.world.rich if sender is None else sender,
+            "challenge",
+            *self.head,
+            version,
+            body.hash,
+            *signatures,
+            changes.get("payout", NATIVE),
+            changes.get("delay", 0),
+            changes.get("delegation", b""),
+        )
+
+    def tower_challenge(self, victim: Side, version: int, body: Body, delay: int = 0) -> Receipt:
+        """As a tower with the victim's delegation does it; the bond is to go to the tower's address."""
+        delegation = self.delegate(victim, version, self.tower.address, delay)
+        return self.challenge(version, body, payout=self.tower.address, delay=delay, delegation=delegation)
+
+    def wait(self, over: int = 1) -> None:
+        """Until the deadline is `over` seconds past."""
+        self.world.travel(self.stored()[3] + over)
+
+    def finalize(self, body: Body | None, bond_to: Address = NATIVE) -> Receipt:
+        return self.do(self.world.rich, "finalize", *self.head, bytes(32) if body is None else body.hash, bond_to)
+
+    def settle(
+        self, body: Body | None, bond_to: Address = NATIVE, gas: int = GAS, sender: Address | None = None
+    ) -> Receipt:
+        opened = NO_STATE if body is None else body.opened()
+        return self.do(self.world.rich if sender is None else sender, "settle", *self.head, *opened, bond_to, gas=gas)
+
+    def resolve(self, locks: tuple[Lock, ...], *secrets: bytes, gas: int = GAS) -> Receipt:
+        return self.do(self.world.rich, "resolve_locks", *self.head, pack_locks(locks), list(secrets), gas=gas)
+
+
+def secret_of(number: int) -> bytes:
+    return keccak(b"secret %d" % number)
+
+
+def lock(number: int, sender: Side, amount: int, expiry: int, secret: bytes | None = None) -> Lock:
+    """A hash-lock, opened by `secret_of(number)` unless told otherwise."""
+    return Lock(
+        id=LockId(number),
+        sender=sender,
+        kind=LockKind.HASH,
+        amount=Amount(amount),
+        key=LockKey(sha256(secret_of(number) if secret is None else secret)),
+        expiry=Timestamp(expiry),
+    )
+
+
+def key_in_registry(secret: bytes) -> bytes:
+    return registry_key(LockKind.HASH, sha256(secret))
+
+
+__all__ = ["NO_LOCKS", "Body", "Channel", "Event", "Receipt", "Reverted", "World"]
