@@ -12,7 +12,7 @@ PIP := @$(BIN)/python -m pip -qq --disable-pip-version-check
 RUN_LOCK := .ci/requirements.lock
 TEST_LOCK := .ci/requirements-test.lock
 
-.PHONY: help demo test check format tools lock bench clean
+.PHONY: help demo test check unit format tools lock bench clean
 
 help:
 	@echo "make demo     a payment-channel network on this machine, a cheat and an audit"
@@ -35,6 +35,9 @@ check: $(VENV)/test.stamp
 	$(BIN)/ruff check --quiet
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	@$(MAKE) --no-print-directory unit
+
+unit: $(VENV)/test.stamp
 	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m "not slow"
 
 format: $(VENV)/test.stamp
