@@ -1,0 +1,124 @@
+"""close: a participant starts to end the channel alone, at the price of a bond and the other side's salt."""
+
+from __future__ import annotations
+
+import pytest
+
+from channeld.base.keys import ORDER, keccak
+from channeld.base.units import NATIVE, Seconds, Side
+from tests.contracts.world import BOND, ETHER, MIN_PERIOD, PERIOD, Body, Channel, Reverted, World, key_of
+
+
+@pytest.mark.parametrize("side", list(Side))
+def test_by_a_state_that_the_other_signed(either: Channel, side: Side) -> None:
+    body = Body(net=ETHER)
+    index = either.world.ask(either.world.manager, "closings")
+    held = either.world.balance(NATIVE, either.world.manager)
+    receipt = either.close(side, 5, body)
+    assert receipt.event("Closed") == {
+        "channel_id": either.id,
+        "closer_side": side,
+        "version": 5,
+        "body_hash": body.hash,
+        "deadline": receipt.timestamp + PERIOD,
+        "salt": either.salts[side.other],
+        "closing_index": index + 1,
+    }
+    record = keccak(body.hash + bytes(32))
+    assert either.stored() == (10 * ETHER, 4 * ETHER, 5, receipt.timestamp + PERIOD, int(side), record)
+    assert either.world.balance(NATIVE, either.world.manager) == held + BOND
+
+
+def test_the_index_has_no_gap(world: World) -> None:
+    first = world.channel().funded().close(Side.A).event("Closed")["closing_index"]
+    with pytest.raises(Reverted):
+        world.channel().close(Side.A, value=0)
+    assert world.channel().funded().close(Side.B).event("Closed")["closing_index"] == first + 1
+    assert world.ask(world.manager, "closings") == first + 1
+
+
+def test_without_a_state_the_version_stays(channel: Channel) -> None:
+    channel.cooperate(6, out_a=1, out_b=0)
+    receipt = channel.close(Side.A)
+    assert receipt.event("Closed")["version"] == 6
+    assert receipt.event("Closed")["body_hash"] == bytes(32)
+    assert channel.stored()[2] == 6
+
+
+@pytest.mark.parametrize(("asked", "given"), [(1, MIN_PERIOD), (61, 61), (30 * 86400, 30 * 86400), (2**32 - 1, 30 * 86400)])
+def test_the_period_is_clamped(world: World, asked: int, given: int) -> None:
+    channel = world.channel(challenge_period=Seconds(asked)).funded()
+    receipt = channel.close(Side.A)
+    assert receipt.event("Closed")["deadline"] == receipt.timestamp + given
+
+
+def test_only_a_participant_closes(channel: Channel) -> None:
+    stranger = channel.world.fund(key_of("anyone"))
+    with pytest.raises(Reverted, match="not a participant"):
+        channel.close(Side.A, sender=stranger)
+    with pytest.raises(Reverted, match="not a participant"):
+        channel.close(Side.A, 1, Body(), sender=channel.world.rich)
+
+
+@pytest.mark.parametrize("value", [0, BOND - 1, BOND + 1])
+def test_the_bond_is_exact(channel: Channel, value: int) -> None:
+    with pytest.raises(Reverted, match="bond"):
+        channel.close(Side.A, value=value)
+
+
+@pytest.mark.parametrize("side", list(Side))
+def test_the_salt_is_the_others(channel: Channel, side: Side) -> None:
+    own, other = channel.salts[side], channel.salts[side.other]
+    for salt, own_hash in (
+        (own, keccak(other)),  # the own salt revealed, each way round
+        (own, keccak(own)),
+        (keccak(b"wrong"), keccak(own)),
+        (other, keccak(other)),
+        (keccak(other), keccak(own)),
+    ):
+        with pytest.raises(Reverted, match="salt"):
+            channel.close(side, salt=salt, own_hash=own_hash)
+
+
+def test_an_old_state_is_refused(channel: Channel) -> None:
+    channel.cooperate(6, out_a=1, out_b=0)
+    for version in (0, 5, 6):
+        with pytest.raises(Reverted, match="old version"):
+            channel.close(Side.A, version, Body())
+    channel.close(Side.A, 7, Body())
+
+
+def test_without_a_signature_there_is_no_state(channel: Channel) -> None:
+    for version, body in ((1, None), (1, Body()), (0, Body())):
+        with pytest.raises(Reverted, match="no state"):
+            channel.close(Side.A, version, body, signature=b"")
+
+
+def test_the_state_must_be_signed_by_the_other(channel: Channel) -> None:
+    body = Body(net=-ETHER)
+    own, others = channel.sign(3, body.hash)
+    s = int.from_bytes(others[32:64], "big")
+    high_s = others[:32] + (ORDER - s).to_bytes(32, "big") + bytes([55 - others[64]])
+    older = channel.sign(2, body.hash)[1]
+    elsewhere = channel.world.channel().sign(3, body.hash)[1]
+    for bad in (own, high_s, older, elsewhere, others[:64], others[:64] + b"\x01", bytes(65)):
+        with pytest.raises(Reverted, match="signature"):
+            channel.close(Side.A, 3, body, signature=bad)
+    channel.close(Side.A, 3, body, signature=others)
+
+
+def test_not_twice(channel: Channel) -> None:
+    channel.close(Side.A, 3, Body())
+    for side in Side:
+        with pytest.raises(Reverted, match="not open"):
+            channel.close(side, 4, Body())
+
+
+def test_other_terms_are_another_channel(channel: Channel) -> None:
+    """With a smaller bond the id differs: nothing of this channel moves."""
+    stored = channel.stored()
+    token, terms = channel.head
+    cheap = (*terms[:6], 0, terms[7])
+    sender = channel.keys[0].address
+    channel.do(sender, "close", token, cheap, 0, bytes(32), b"", channel.salts[1], keccak(channel.salts[0]))
+    assert channel.stored() == stored
