@@ -98,22 +98,20 @@ async def dispatch(
     service: Service, request: object, *, schema: Schema, own: Mapping[str, Own] = _NO_OWN
 ) -> Json | None:
     """The JSON-RPC answer to one request, or None for a notification. Never raises what the request can cause."""
-    answer_to: object = None
     try:
         method, params, answer_to, expects = _opened(request)
+    except CallError as fault:
+        return {"jsonrpc": "2.0", "id": _id_of(request), "error": fault.json()}
+    try:
         result = await _call(service, method, params, schema, own)
     except CallError as fault:
-        return {"jsonrpc": "2.0", "id": answer_to if _is_id(answer_to) else _id_of(request), "error": fault.json()}
+        return {"jsonrpc": "2.0", "id": answer_to, "error": fault.json()} if expects else None
     return {"jsonrpc": "2.0", "id": answer_to, "result": result} if expects else None
-
-
-def _is_id(value: object) -> bool:
-    return isinstance(value, _ID_TYPES) and not isinstance(value, bool) and value is not None
 
 
 def _id_of(request: object) -> object:
     found = request.get("id") if isinstance(request, dict) else None
-    return found if _is_id(found) else None
+    return found if isinstance(found, _ID_TYPES) and not isinstance(found, bool) else None
 
 
 def _opened(request: object) -> tuple[str, Any, object, bool]:

@@ -20,6 +20,9 @@ from channeld.api.kinds import Anything, Choice, Field, Flag, Hex, Json, Kind, M
 from channeld.base.errors import Malformed
 
 
+__all__ = ["FAULTS", "NODE", "TOWER", "Fault", "Field", "Kind", "Many", "Maybe", "Method", "Number", "Record", "Schema"]
+
+
 class Number(IntEnum):
     """The `code` of a JSON-RPC error. Ours say which family the stable `data.code` belongs to."""
 

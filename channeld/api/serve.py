@@ -42,6 +42,7 @@ GRACE: Final = 1.0
 """Seconds that requests get to finish when the server stops."""
 EVENT_PAGE: Final = 100
 SUBSCRIPTIONS: Final = 16
+ROOT: Final = 0
 PATH_BYTES: Final = 107
 """Longest path of a Unix socket on Linux."""
 
@@ -193,7 +194,7 @@ def _gone() -> Iterator[None]:
 def _is_ours(stream: trio.SocketStream) -> bool:
     credentials = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     _pid, uid, _gid = struct.unpack("3i", credentials)
-    return uid in (os.geteuid(), 0)
+    return uid in (os.geteuid(), ROOT)
 
 
 def _line(answer: object) -> bytes:

@@ -1,0 +1,16 @@
+"""Floor 5: a typed client of the daemon's socket, for trio and asyncio alike.
+
+    async with connect("/run/user/1000/channeld/dev/rpc.sock") as node:
+        invoice = await node.make_invoice(token="native", amount=10**15)
+        async for event in node.follow(since=0):
+            ...
+
+Of the daemon it knows the schema of its socket and nothing else.
+"""
+
+from __future__ import annotations
+
+from channeld.client.connection import Client, TowerClient, connect, connect_tower
+from channeld.client.errors import ApiError, Unreachable
+
+__all__ = ["ApiError", "Client", "TowerClient", "Unreachable", "connect", "connect_tower"]
