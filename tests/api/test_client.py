@@ -179,8 +179,7 @@ def test_the_schema_holds_together(schema):
         assert set(method.errors) <= FAULTS.keys()
         json.dumps(method.openrpc())
         for field in method.params:
-            if field.required:
-                    continue
+            if not field.required:
                 assert field.kind.read(field.kind.write(field.default), "") == field.default
 
 
