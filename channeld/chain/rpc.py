@@ -24,6 +24,8 @@ MAX_BATCH: Final = 100
 TIMEOUT: Final = 20.0
 LIMIT_EXCEEDED: Final = -32005
 """Infura's and others' code for too many requests."""
+FAILED_RUN: Final = ("revert", "invalid opcode", "out of gas", "invalidfeopcode", "stack underflow")
+"""What nodes say of a call that ran and failed, revert data or not."""
 
 
 class RpcError(ChanneldError):
@@ -40,8 +42,9 @@ class RpcError(ChanneldError):
 
     @property
     def reverted(self) -> bool:
-        """Whether the call ran in the EVM and ended in a revert."""
-        return self.data is not None or "revert" in self.message.lower()
+        """Whether the call ran in the EVM and failed there."""
+        text = self.message.lower()
+        return self.data is not None or any(words in text for words in FAILED_RUN)
 
 
 class Rpc:

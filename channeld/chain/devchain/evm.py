@@ -1,9 +1,9 @@
 """The chain itself: blocks, their states, and the pool, on py-evm with Prague rules.
 
 Every block keeps its state root and py-evm's database keeps every node, so that the state at any block can be read
-and called. The canonical chain is a plain list here; reverting shortens it. Headers follow Ethereum's rules
-(EIP-1559 fees, strictly increasing time) and each gets a `mixHash` of its own, so that two branches never share a
-block. Not thread-safe: the caller holds a lock. All numbers are wei, gas and seconds.
+and called. The canonical chain is a plain list here; reverting shortens it. Headers follow Ethereum's rules but for
+one: as on rollups, blocks made within a second share its timestamp, so that many quick transactions do not run the
+chain ahead of the clock. Each block gets a `mixHash` of its own: two branches never share one. Not thread-safe: the caller holds a lock. All numbers are wei, gas and seconds.
 """
 
 from __future__ import annotations
@@ -197,12 +197,12 @@ class Evm:
     def _next_time(self) -> int:
         if self.next_timestamp is not None:
             return self.next_timestamp
-        return max(self._clock() + self.offset, self.head.timestamp + 1)
+        return self.now()
 
     def set_next_time(self, timestamp: int) -> None:
         """The next block bears `timestamp`, and the clock runs on from there."""
-        if timestamp <= self.head.timestamp:
-            text = f"timestamp {timestamp} is not after the head's {self.head.timestamp}"
+        if timestamp < self.head.timestamp:
+            text = f"timestamp {timestamp} is before the head's {self.head.timestamp}"
             raise RpcFault(INVALID_PARAMS, text)
         self.next_timestamp = timestamp
         self.offset = timestamp - self._clock()
