@@ -1,0 +1,155 @@
+"""The node's settings, frozen: read once at the start (file, environment, flags), handed to whoever needs them.
+
+Chain parameters (periods, deltas, finality, fees) are those of the network's profile, `channeld/chain/networks.toml`;
+the file's `[chain]` table puts a user's own values over them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from channeld.base.errors import Refused
+from channeld.base.settings import (
+    amount,
+    choice,
+    endpoint,
+    flag,
+    many,
+    maybe,
+    node_uri,
+    setting,
+    text,
+    url,
+    whole,
+)
+from channeld.base.units import MAX_AMOUNT, NATIVE, Address, Amount, Seconds
+from channeld.chain.networks import Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenPolicy:
+    """On what terms channels of one token are opened and used. Amounts in the token's base units."""
+
+    fee_base: Amount = setting(
+        "policy.fee_base", amount, Amount(0), "taken from each payment forwarded", unit="base units"
+    )
+    fee_ppm: int = setting(
+        "policy.fee_ppm", whole(0, 1_000_000), 100, "taken of the amount forwarded", unit="millionths"
+    )
+    min_lock: Amount = setting("policy.min_lock", amount, Amount(1), "smallest payment forwarded", unit="base units")
+    max_lock: Amount = setting(
+        "policy.max_lock", amount, Amount(MAX_AMOUNT), "largest payment forwarded", unit="base units"
+    )
+    min_deposit: Amount = setting(
+        "policy.min_deposit", amount, Amount(0), "smallest deposit of a peer that opens to us", unit="base units"
+    )
+    match_deposit: Amount = setting(
+        "policy.match_deposit", amount, Amount(0), "most we deposit when an opener asks for it", unit="base units"
+    )
+
+
+_DEFAULT = TokenPolicy()
+_NO_POLICIES: Mapping[Address, TokenPolicy] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything `channeld run` needs besides its key."""
+
+    data_dir: Path
+    network: Network
+    socket: Path
+    """Of the API."""
+    policy: TokenPolicy = _DEFAULT
+    policies: Mapping[Address, TokenPolicy] = field(default=_NO_POLICIES)
+    """Tokens with terms of their own; see `policy_for`."""
+
+    rpc: tuple[str, ...] = setting("chain.rpc", many(url, 4), (), "JSON-RPC endpoints; with two, each checks the other")
+    alias: str = setting("alias", text(32), "", "a name for people, announced to the network")
+    listen: tuple[str, int] = setting(
+        "peers.listen",
+        endpoint,
+        ("127.0.0.1", 9735),
+        "where peers connect; 0.0.0.0 for the whole world, port 0 for any",
+    )
+    announce: tuple[tuple[str, int], ...] = setting(
+        "peers.announce",
+        many(endpoint, 4),
+        (),
+        "how others reach us; empty: what `listen` says, where that is an address",
+    )
+    accept_channels: bool = setting("peers.accept_channels", flag, True, "let others open channels to us")
+    challenge_period: Seconds | None = setting(
+        "channels.challenge_period",
+        maybe(whole(10, 30 * 86_400)),
+        None,
+        "time to answer a close; empty: the network's",
+        unit="s",
+    )
+    max_locks: int = setting("channels.max_locks", whole(1, 256), 256, "payments under way per direction of a channel")
+    max_fee_ppm: int = setting(
+        "payments.max_fee_ppm",
+        whole(0, 1_000_000),
+        10_000,
+        "most a payment may cost if the caller says nothing",
+        unit="millionths",
+    )
+    max_fee_base: Amount = setting(
+        "payments.max_fee_base", amount, Amount(1_000), "and this much on top", unit="base units"
+    )
+    towers: tuple[str, ...] = setting("towers.uris", many(node_uri), (), "watchtowers that guard our channels")
+    tower_receipts: int = setting(
+        "towers.receipts", whole(0, 16), 0, "receipts needed before a payment counts as received; 0: none"
+    )
+    tower_receipts_above: Amount = setting(
+        "towers.receipts_above", amount, Amount(0), "smaller payments count without", unit="base units"
+    )
+    log_level: str = setting("log.level", choice("debug", "info", "warning", "error"), "info", "how much is logged")
+    log_format: str = setting("log.format", choice("text", "json"), "text", "key=value lines, or JSON lines")
+
+    def policy_for(self, token: Address) -> TokenPolicy:
+        """The terms for `token` (`NATIVE` for the coin)."""
+        return self.policies.get(token, self.policy)
+
+    @property
+    def manager(self) -> Address:
+        """The `ChannelManager` we use; a config without one cannot be made."""
+        return _known(self.network.manager)
+
+    @property
+    def registry(self) -> Address:
+        """The `SecretRegistry` that belongs to it."""
+        return _known(self.network.registry)
+
+    @property
+    def period(self) -> Seconds:
+        """Challenge period of channels that we open, seconds."""
+        return self.challenge_period or self.network.challenge_period
+
+    def __post_init__(self) -> None:
+        if not self.rpc:
+            raise Refused("bad_config", "chain.rpc: no JSON-RPC endpoint is given", 'rpc = ["http://127.0.0.1:8545"]')
+        if self.network.manager in (None, NATIVE) or self.network.registry in (None, NATIVE):
+            hint = "channeld deploy prints both; they go into [chain]"
+            raise Refused("bad_config", f"chain.manager: no contract is known on {self.network.id}", hint)
+        if self.challenge_period is not None and self.challenge_period < self.network.min_challenge_period:
+            raise Refused(
+                "bad_config",
+                "channels.challenge_period: below what the network allows",
+                f"at least {self.network.min_challenge_period} s on {self.network.id}",
+            )
+        for policy in (self.policy, *self.policies.values()):
+            if policy.min_lock > policy.max_lock:
+                raise Refused("bad_config", "policy.min_lock: above max_lock", "swap them")
+        if self.tower_receipts > len(self.towers):
+            hint = f"{len(self.towers)} towers are configured"
+            raise Refused("bad_config", "towers.receipts: more than there are towers", hint)
+
+
+def _known(address: Address | None) -> Address:
+    if address is None:
+        raise Refused("bad_config", "no contract is known on this network")
+    return address

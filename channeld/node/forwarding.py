@@ -1,0 +1,245 @@
+"""What becomes of a lock that came in: pass it on, keep it for an invoice of ours, or give it back with a reason.
+
+The decision is made only for locks in `current` (R8) and rests on the onion, on our announced policy and on time
+(R17, R18). It is written in the transaction that queues its consequence, so a crash before that asks it again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import trio
+
+from channeld.base.digests import Lock
+from channeld.base.errors import Malformed
+from channeld.base.keys import Key
+from channeld.base.units import Amount, ChannelId, LockId, LockKey, Preimage, Timestamp
+from channeld.core.channel import Channel, Session
+from channeld.core.events import Fail, Offer
+from channeld.node.ledger import Book, Forward
+from channeld.node.world import World
+from channeld.storage.store import Batch, Store, narrow, wide
+from channeld.wire import onion, payload
+from channeld.wire.failure import FailureCode
+from channeld.wire.payload import FinalPayload, ForwardPayload
+from routing.fees import Policy
+
+log = logging.getLogger(__name__)
+SET_TIMEOUT: Final = 60
+"""Seconds that the parts of one payment wait for each other."""
+
+
+class _No(Exception):
+    """This lock is given back for `code`."""
+
+    def __init__(self, code: FailureCode) -> None:
+        super().__init__(code.name)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnInvoice:
+    hash: LockKey
+    preimage: Preimage = field(repr=False)
+    secret: bytes = field(repr=False)
+    amount: Amount | None
+    expires: Timestamp
+    paid: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    channel: ChannelId
+    lock: LockId
+    amount: Amount
+    total: Amount
+    secret: bytes
+    at: Timestamp
+
+
+class Desk:
+    """Decides arrivals. `policy` is what we ask for forwarding out of a channel."""
+
+    def __init__(
+        self,
+        book: Book,
+        store: Store,
+        world: World,
+        node_key: Key,
+        *,
+        policy: Callable[[Channel], Policy],
+        max_expiry: int,
+    ) -> None:
+        self._book, self._store, self._world, self._key = book, store, world, node_key
+        self._policy, self._max_expiry = policy, max_expiry
+        self._parts: dict[LockKey, list[_Part]] = {}
+        self._paid: set[LockKey] = set()
+        self.paid: dict[LockKey, trio.Event] = {}
+        """Set when an invoice of ours is paid; made by whoever waits."""
+
+    # -- arrivals
+
+    def arrived(self, channel: Channel, lock: Lock, packet: bytes) -> None:
+        """Decide; the consequence is queued before this returns."""
+        secret = b""
+        try:
+            try:
+                peeled = onion.peel(packet, self._key, lock.key)
+                secret = peeled.secret
+                told = payload.decode(peeled.payload)
+            except Malformed as fault:
+                raise _No(FailureCode.INVALID_ONION if not secret else FailureCode.INVALID_PAYLOAD) from fault
+            if self._world.safe_mode is not None:
+                raise _No(FailureCode.SAFE_MODE)
+            if isinstance(told, ForwardPayload) and peeled.onward is not None:
+                self._forward(channel, lock, told, peeled.onward, secret)
+            elif isinstance(told, FinalPayload) and peeled.onward is None:
+                self._keep(channel, lock, told, secret)
+            else:
+                raise _No(FailureCode.INVALID_PAYLOAD)
+        except _No as no:
+            log.info("channel=%s lock=%s given back: %s", channel.name, lock.id, no.code.name)
+            self._give_back(channel.id, lock.id, secret, no.code)
+
+    def _give_back(self, channel: ChannelId, lock: LockId, secret: bytes, code: FailureCode) -> None:
+        writes = Batch()
+        writes.add("DELETE FROM arrivals WHERE channel = ? AND lock = ?", channel, lock)
+        reason = self._book.failure(secret, code) if secret else b""
+        self._book.actors[channel].post(Fail(lock_id=lock, reason=reason), writes=writes)
+
+    # -- passing on
+
+    def _forward(self, channel: Channel, lock: Lock, told: ForwardPayload, onward: bytes, secret: bytes) -> None:
+        out = self._book.actors.get(told.next_channel)
+        if out is None or out.channel.token != channel.token or out.channel.session is not Session.LIVE:
+            raise _No(FailureCode.UNKNOWN_NEXT_PEER)
+        if out.channel.id == channel.id or out.broken or out.channel.leaving or not out.channel.signs:
+            raise _No(FailureCode.CHANNEL_CLOSING)
+        self._check_terms(lock, told, self._policy(out.channel))
+        what = Forward(
+            in_channel=channel.id,
+            in_lock=lock.id,
+            key=lock.key,
+            amount_in=lock.amount,
+            amount_out=told.amount,
+            secret=secret,
+        )
+        tag = self._book.tag(what)
+        offer = Offer(tag=tag, amount=told.amount, key=lock.key, expiry=told.expiry, onion=onward)
+        out.post(offer, on_refusal=lambda _: self._refused(tag, what))
+
+    def _check_terms(self, lock: Lock, told: ForwardPayload, policy: Policy) -> None:
+        """Fees and times: R18 between the two locks, R17 for the outgoing one."""
+        world, now = self._world, self._world.now
+        if not policy.min_lock <= told.amount <= policy.max_lock:
+            raise _No(FailureCode.AMOUNT_BELOW_MINIMUM)
+        if lock.amount < told.amount + policy.fee(told.amount):
+            raise _No(FailureCode.FEE_INSUFFICIENT)
+        if lock.expiry < told.expiry + max(policy.expiry_delta, world.network.forward_delta):
+            raise _No(FailureCode.INCORRECT_EXPIRY)
+        if told.expiry <= now + 2 * world.network.delta_inclusion + world.network.clock_skew:
+            raise _No(FailureCode.EXPIRY_TOO_SOON)
+        if lock.expiry > now + self._max_expiry:
+            raise _No(FailureCode.EXPIRY_TOO_FAR)
+        if lock.key in world.registered:
+            raise _No(FailureCode.KEY_ALREADY_REGISTERED)
+
+    def _refused(self, tag: bytes, what: Forward) -> None:
+        self._book.untag(tag)
+        self._give_back(what.in_channel, what.in_lock, what.secret, FailureCode.TEMPORARY_CHANNEL_FAILURE)
+
+    # -- keeping
+
+    def _keep(self, channel: Channel, lock: Lock, told: FinalPayload, secret: bytes) -> None:
+        """R21: a part of a payment to us. Released when the whole set is here, each part with time to spare."""
+        invoice = self.invoice(lock.key)
+        world = self._world
+        if invoice is None or invoice.paid or invoice.expires < world.now:
+            raise _No(FailureCode.UNKNOWN_PAYMENT)
+        if told.payment_secret != invoice.secret or lock.key in world.registered:
+            raise _No(FailureCode.UNKNOWN_PAYMENT)
+        if lock.amount < told.amount or (invoice.amount is not None and told.total < invoice.amount):
+            raise _No(FailureCode.FINAL_INCORRECT_AMOUNT)
+        if lock.expiry < told.expiry or lock.expiry < world.now + world.network.final_delta - world.network.clock_skew:
+            raise _No(FailureCode.FINAL_INCORRECT_EXPIRY)
+        if lock.expiry > world.now + self._max_expiry:
+            raise _No(FailureCode.FINAL_INCORRECT_EXPIRY)
+        part = _Part(channel.id, lock.id, lock.amount, told.total, secret, world.now)
+        parts = self._parts.setdefault(lock.key, [])
+        if any(other.total != told.total for other in parts):
+            raise _No(FailureCode.FINAL_INCORRECT_AMOUNT)
+        parts.append(part)
+        if sum(one.amount for one in parts) >= told.total:  # until then its arrival stays on disk, undecided
+            self._release(invoice, parts)
+
+    def _release(self, invoice: OwnInvoice, parts: list[_Part]) -> None:
+        """The preimage goes out. The invoice is paid in the transaction that queues the first fulfil."""
+        received = Amount(sum(part.amount for part in parts))
+        first = Batch()
+        first.add(
+            "UPDATE invoices SET state = 'paid', received = ?, paid_at = ? WHERE hash = ?",
+            *(wide(received), self._world.now, invoice.hash),
+        )
+        first.add("INSERT OR IGNORE INTO preimages VALUES (?, ?)", invoice.hash, invoice.preimage)
+        for part in parts:
+            first.add(
+                "INSERT OR IGNORE INTO parts VALUES (?, ?, ?, ?, ?)",
+                *(part.channel, part.lock, invoice.hash, wide(part.amount), part.at),
+            )
+            first.add("DELETE FROM arrivals WHERE channel = ? AND lock = ?", part.channel, part.lock)
+        self._book.events.add(first, "payment_received", payment_hash=invoice.hash, amount=str(received))
+        writes: Batch | None = first
+        for part in parts:
+            self._book.fulfil(part.channel, part.lock, invoice.preimage, writes)
+            writes = None
+        del self._parts[invoice.hash]
+        self._paid.add(invoice.hash)
+        waiting = self.paid.pop(invoice.hash, None)
+        if waiting is not None:
+            waiting.set()
+
+    def invoice(self, hash_: LockKey) -> OwnInvoice | None:
+        """Our invoice of that payment hash."""
+        rows = self._store.rows(
+            "SELECT preimage, secret, amount, expires, state FROM invoices WHERE hash = ?",
+            hash_,
+        )
+        if not rows:
+            return None
+        preimage, secret, amount, expires, state = rows[0]
+        return OwnInvoice(
+            hash=hash_,
+            preimage=preimage,
+            secret=secret,
+            amount=None if amount is None else Amount(narrow(amount)),
+            expires=expires,
+            paid=state == "paid" or hash_ in self._paid,
+        )
+
+    # -- time and restart
+
+    def sweep(self) -> None:
+        """Give back sets that did not become whole in time."""
+        for hash_, parts in list(self._parts.items()):
+            if self._world.now > min(part.at for part in parts) + SET_TIMEOUT:
+                for part in parts:
+                    self._give_back(part.channel, part.lock, part.secret, FailureCode.PAYMENT_TIMEOUT)
+                del self._parts[hash_]
+
+    def recover(self) -> None:
+        """Claim again what belongs to paid invoices; decide again what nobody has decided."""
+        rows = self._store.rows(
+            "SELECT p.channel, p.lock, i.preimage FROM parts p JOIN invoices i ON i.hash = p.hash "
+            "WHERE i.state = 'paid'",
+        )
+        for channel, lock, preimage in rows:
+            actor = self._book.actors.get(channel)
+            if actor is not None and (actor.channel.we.other, lock) in actor.channel.current.body.locks:
+                self._book.fulfil(channel, lock, preimage)
+        claimed = {(channel, lock) for channel, lock, _ in rows}
+        for channel_, lock_, packet in list(self._book.recover()):
+            if (channel_.id, lock_.id) not in claimed:
+                self.arrived(channel_, lock_, packet)

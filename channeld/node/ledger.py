@@ -1,0 +1,378 @@
+"""The book that ties channels to payments: every note of the core is written down with the channel that made it.
+
+`record` adds rows to the channel's own transaction; `follow` runs after it is on disk and tells whoever is concerned:
+a forward's other channel, a payment, the invoices. What `follow` starts can be lost in a crash; `recover` finds it
+again from the rows, and everything it starts is safe to start twice. An offered lock belongs to a `Forward` or to an
+`Attempt`, named by (channel, lock number), never by hash.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from channeld.base.digests import Lock
+from channeld.base.errors import Malformed
+from channeld.base.keys import sha256
+from channeld.base.units import Amount, ChannelId, LockId, LockKey, Preimage
+from channeld.core import effects as note
+from channeld.core.channel import Channel
+from channeld.core.events import CloseAlone, Fail, Fulfil, SeenSecret
+from channeld.core.messages import AddLock, Commit, FulfilLock, Transfer
+from channeld.core.updating import our_locks
+from channeld.storage.store import Batch, Store, wide
+from channeld.wire import failure, onion
+from channeld.wire.failure import Failure, FailureCode
+
+if TYPE_CHECKING:
+    from channeld.node.loop import Actor
+    from channeld.node.world import World
+
+log = logging.getLogger(__name__)
+Name = tuple[ChannelId, LockId]
+"""An offered lock: its channel and its number there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forward:
+    """A lock that came in and goes out again. `secret` is shared with the payer, to wrap errors."""
+
+    in_channel: ChannelId
+    in_lock: LockId
+    key: LockKey
+    amount_in: Amount
+    amount_out: Amount
+    secret: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """A lock of a payment of our own; `route` as `payments` packs it."""
+
+    hash: LockKey
+    route: bytes
+
+
+class Arrivals(Protocol):
+    """Decides what becomes of a lock that came in (`forwarding`)."""
+
+    def arrived(self, channel: Channel, lock: Lock, onion_: bytes) -> None: ...
+
+
+class Payer(Protocol):
+    """Hears what became of its attempts (`payments`)."""
+
+    def fulfilled(self, hash_: LockKey, preimage: Preimage) -> None: ...
+
+    def returned(self, name: Name, hash_: LockKey, reason: bytes) -> None: ...
+
+
+class Events:
+    """What happened, for wallets: numbered, kept, and told to who listens."""
+
+    def __init__(self, store: Store, now: Callable[[], int]) -> None:
+        ((last,),) = store.rows("SELECT coalesce(max(n), 0) FROM events")
+        self.last: int = last
+        self.bell = trio.Event()
+        self._now = now
+
+    def add(self, batch: Batch, type_: str, **data: object) -> None:
+        """Values: amounts as decimal strings, bytes as hex with 0x."""
+        self.last += 1
+        shown = {name: f"0x{value.hex()}" if isinstance(value, bytes) else value for name, value in data.items()}
+        batch.add("INSERT INTO events VALUES (?, ?, ?, ?)", self.last, type_, self._now(), json.dumps(shown))
+
+    def ring(self) -> None:
+        """After the rows are on disk."""
+        self.bell.set()
+        self.bell = trio.Event()
+
+
+class Book:
+    """See the file's head. `actors` is filled by the node."""
+
+    def __init__(self, store: Store, world: World, nursery: trio.Nursery) -> None:
+        self.actors: dict[ChannelId, Actor] = {}
+        self.events = Events(store, lambda: world.now)
+        self.arrivals: Arrivals
+        self.payer: Payer
+        self.changed: Callable[[Channel], None] = lambda _: None
+        """Told when a channel's `current` is new: towers, gossip and whoever waits for a phase."""
+        self._store, self._world, self._nursery = store, world, nursery
+        self._offers: dict[bytes, Forward | Attempt] = {}
+        self._offered: dict[Name, Forward | Attempt] = {}
+        self._secured: set[tuple[ChannelId, LockId]] = set()
+        self._waiters: dict[tuple[ChannelId, bytes], trio.Event] = {}
+        self._count = 0
+
+    # -- before
+
+    def tag(self, what: Forward | Attempt) -> bytes:
+        """A name for an offer that gets its number later."""
+        self._count += 1
+        tag = self._count.to_bytes(8, "big")
+        self._offers[tag] = what
+        return tag
+
+    def untag(self, tag: bytes) -> None:
+        """The offer was refused."""
+        self._offers.pop(tag, None)
+
+    def watch_transfer(self, channel: ChannelId, payment_id: bytes) -> trio.Event:
+        """Set when that outgoing transfer has its outcome."""
+        return self._waiters.setdefault((channel, payment_id), trio.Event())
+
+    # -- with the channel
+
+    def record(self, channel: Channel, notes: tuple[note.Note, ...], batch: Batch) -> None:
+        for one in notes:
+            self._record(channel, one, batch)
+
+    def _record(self, channel: Channel, one: note.Note, batch: Batch) -> None:
+        now = self._world.now
+        match one:
+            case note.Queued():
+                self._record_offer(channel.id, one.lock_id, self._offers.pop(one.tag), batch)
+            case note.Arrived():
+                batch.add("INSERT INTO arrivals VALUES (?, ?, ?)", channel.id, one.lock.id, one.onion)
+            case note.Received():
+                batch.add(
+                    "INSERT OR IGNORE INTO transfers (channel, id, outgoing, amount, state, version, at, settled_at) "
+                    "VALUES (?, ?, 0, ?, 'succeeded', ?, ?, ?)",
+                    *(channel.id, one.payment_id, wide(one.amount), one.version, now, now),
+                )
+            case note.Sent():
+                batch.add(
+                    "UPDATE transfers SET state = 'succeeded', version = ?, receipt = ?, settled_at = ? "
+                    "WHERE channel = ? AND id = ? AND outgoing = 1",
+                    *(one.version, one.receipt, now, channel.id, one.payment_id),
+                )
+            case note.Learned():
+                self._record_learned(channel, one, batch)
+            case note.Returned():
+                self._record_returned(channel.id, one.lock_id, one.reason, batch)
+            case note.Dropped(update=AddLock(lock=lock)):
+                self._record_returned(channel.id, lock.id, b"", batch)
+            case note.Dropped(update=Transfer() as transfer):
+                batch.add(
+                    "UPDATE transfers SET state = 'failed', settled_at = ? "
+                    "WHERE channel = ? AND id = ? AND outgoing = 1 AND state = 'pending'",
+                    *(now, channel.id, transfer.payment_id),
+                )
+            case note.Opened():
+                self.events.add(batch, "channel_open", channel_id=channel.id, peer=channel.peer)
+            case note.Frozen():
+                self.events.add(batch, "channel_frozen", channel_id=channel.id, reason=one.reason)
+            case note.Ended():
+                self.events.add(batch, "channel_closed", channel_id=channel.id)
+            case _:
+                pass
+
+    def _record_offer(self, channel: ChannelId, lock: LockId, what: Forward | Attempt, batch: Batch) -> None:
+        self._offered[channel, lock] = what
+        if isinstance(what, Attempt):
+            batch.add(
+                "INSERT INTO attempts (channel, lock, hash, route, state) VALUES (?, ?, ?, ?, 'offered')",
+                *(channel, lock, what.hash, what.route),
+            )
+            return
+        batch.add(
+            "INSERT INTO forwards (in_channel, in_lock, out_channel, out_lock, key, amount_in, amount_out, secret, "
+            "state, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'offered', ?)",
+            *(what.in_channel, what.in_lock, channel, lock, what.key),
+            *(wide(what.amount_in), wide(what.amount_out), what.secret, self._world.now),
+        )
+        batch.add("DELETE FROM arrivals WHERE channel = ? AND lock = ?", what.in_channel, what.in_lock)
+
+    def _record_learned(self, channel: Channel, one: note.Learned, batch: Batch) -> None:
+        key = LockKey(sha256(one.preimage))
+        batch.add("INSERT OR IGNORE INTO preimages VALUES (?, ?)", key, one.preimage)
+        what = self._offered.get((channel.id, one.lock_id))
+        table = "attempts" if isinstance(what, Attempt) else "forwards"
+        names = ("channel", "lock") if isinstance(what, Attempt) else ("out_channel", "out_lock")
+        batch.add(
+            f"UPDATE {table} SET state = 'fulfilled' WHERE {names[0]} = ? AND {names[1]} = ? AND state = 'offered'",
+            *(channel.id, one.lock_id),
+        )
+        if isinstance(what, Attempt):
+            batch.add(
+                "UPDATE payments SET state = 'succeeded', preimage = ?, settled_at = ? "
+                "WHERE hash = ? AND state = 'pending'",
+                *(one.preimage, self._world.now, what.hash),
+            )
+            self.events.add(batch, "payment_sent", payment_hash=what.hash)
+
+    def _record_returned(self, channel: ChannelId, lock: LockId, reason: bytes, batch: Batch) -> None:
+        what = self._offered.get((channel, lock))
+        table = "attempts" if isinstance(what, Attempt) else "forwards"
+        names = ("channel", "lock") if isinstance(what, Attempt) else ("out_channel", "out_lock")
+        batch.add(
+            f"UPDATE {table} SET state = 'returned', reason = ? "
+            f"WHERE {names[0]} = ? AND {names[1]} = ? AND state = 'offered'",
+            *(reason, channel, lock),
+        )
+
+    # -- after
+
+    def follow(self, channel: Channel, notes: tuple[note.Note, ...]) -> None:
+        for one in notes:
+            self._follow(channel, one)
+        if notes:
+            self.events.ring()
+            self.changed(channel)
+
+    def _follow(self, channel: Channel, one: note.Note) -> None:
+        match one:
+            case note.Arrived():
+                self.arrivals.arrived(channel, one.lock, one.onion)
+            case note.Learned():
+                self._tell_learned((channel.id, one.lock_id), one.preimage)
+            case note.Returned():
+                self._tell_returned((channel.id, one.lock_id), one.reason)
+            case note.Dropped(update=AddLock(lock=lock)):
+                self._tell_returned((channel.id, lock.id), b"")
+            case note.Sent() | note.Dropped(update=Transfer()):
+                name = one.payment_id if isinstance(one, note.Sent) else one.update.payment_id  # type: ignore[union-attr]
+                waiter = self._waiters.pop((channel.id, name), None)
+                if waiter is not None:
+                    waiter.set()
+            case _:
+                pass
+
+    def _tell_learned(self, name: Name, preimage: Preimage) -> None:
+        what = self._offered.get(name)
+        if isinstance(what, Attempt):
+            self.payer.fulfilled(what.hash, preimage)
+        elif what is not None:
+            self.fulfil(what.in_channel, what.in_lock, preimage)
+
+    def _tell_returned(self, name: Name, reason: bytes) -> None:
+        what = self._offered.get(name)
+        if isinstance(what, Attempt):
+            self.payer.returned(name, what.hash, reason)
+        elif what is not None:
+            self._give_back(what, reason)
+
+    def fulfil(self, channel: ChannelId, lock: LockId, preimage: Preimage, writes: Batch | None = None) -> None:
+        """Take an incoming lock; past its cut-off the preimage is only remembered, and the guard registers it."""
+        actor = self.actors.get(channel)
+        if actor is None:
+            return
+        held = actor.channel.current.body.locks.get((actor.channel.we.other, lock))
+        off_chain = held is not None and (held.key in self._world.registered or self._world.may_fulfil(held.expiry))
+        actor.post(Fulfil(lock_id=lock, preimage=preimage, off_chain=off_chain), writes=writes)
+
+    def _give_back(self, what: Forward, reason: bytes) -> None:
+        actor = self.actors.get(what.in_channel)
+        if actor is not None:
+            wrapped = onion.wrap_error(what.secret, reason) if reason else self.failure(what.secret)
+            actor.post(Fail(lock_id=what.in_lock, reason=wrapped))
+
+    @staticmethod
+    def failure(secret: bytes, code: FailureCode = FailureCode.TEMPORARY_CHANNEL_FAILURE, data: bytes = b"") -> bytes:
+        """An error onion of our own."""
+        return onion.create_error(secret, failure.encode(Failure(code=code, data=data)))
+
+    # -- R17: a fulfil that comes late
+
+    def late(self, channel: Channel, commit: Commit) -> tuple[LockId, ...]:
+        """Forwarded locks that this commit fulfils past their cut-off and whose secret is not yet safe upstream."""
+        found = []
+        for update in commit.updates:
+            if not isinstance(update, FulfilLock) or (channel.id, update.lock_id) in self._secured:
+                continue
+            lock = channel.current.body.locks.get((channel.we, update.lock_id))
+            forwarded = isinstance(self._offered.get((channel.id, update.lock_id)), Forward)
+            if lock is None or not forwarded or self._world.may_fulfil(lock.expiry):
+                continue
+            if self._world.registered.get(lock.key, lock.expiry + 1) > lock.expiry:
+                found.append(update.lock_id)
+        return tuple(found)
+
+    def secure(self, actor: Actor, late: tuple[LockId, ...], commit: Commit) -> None:
+        preimages = {u.lock_id: u.preimage for u in commit.updates if isinstance(u, FulfilLock)}
+        for lock_id in late:
+            lock = actor.channel.current.body.locks.get((actor.channel.we, lock_id))
+            if lock is not None and sha256(preimages[lock_id]) == lock.key:
+                self._nursery.start_soon(self._secure, actor, lock_id, lock, preimages[lock_id], late)
+
+    async def _secure(
+        self, actor: Actor, lock_id: LockId, lock: Lock, preimage: Preimage, late: tuple[LockId, ...]
+    ) -> None:
+        """Take the money upstream first: at its cut-off the guard registers it. Then the peer's commit may go on."""
+        actor.post(SeenSecret(key=lock.key, preimage=preimage, at=self._world.now))
+        while lock.key not in self._world.registered and not self._upstream_done((actor.channel.id, lock_id)):
+            if self._world.now > lock.expiry + self._world.network.forward_delta:
+                actor.post(CloseAlone(reason=f"lock {lock_id} was fulfilled too late"))
+                return
+            await trio.sleep(self._world.network.poll)
+        self._secured.add((actor.channel.id, lock_id))
+        if all((actor.channel.id, one) in self._secured for one in late):
+            actor.release()
+
+    def _upstream_done(self, name: Name) -> bool:
+        """Whether the lock upstream was taken already, agreed by both."""
+        what = self._offered.get(name)
+        if not isinstance(what, Forward) or (actor := self.actors.get(what.in_channel)) is None:
+            return True
+        return (actor.channel.we.other, what.in_lock) not in actor.channel.current.body.locks
+
+    # -- start
+
+    def recover(self) -> Iterator[tuple[Channel, Lock, bytes]]:
+        """Load what is offered, start again what a crash cut off, and give the arrivals nobody has decided."""
+        for row in self._store.rows(
+            "SELECT in_channel, in_lock, out_channel, out_lock, key, amount_in, amount_out, secret, state, reason "
+            "FROM forwards"
+        ):
+            self._recover_forward(*row)
+        for channel, lock, hash_, route in self._store.rows("SELECT channel, lock, hash, route FROM attempts"):
+            self._offered[channel, lock] = Attempt(hash=hash_, route=route)
+        for channel, lock_id, packet in self._store.rows("SELECT channel, lock, onion FROM arrivals"):
+            actor = self.actors.get(channel)
+            if actor is None:
+                continue
+            lock = actor.channel.current.body.locks.get((actor.channel.we.other, lock_id))
+            if lock is not None:
+                yield actor.channel, lock, packet
+
+    def _recover_forward(
+        self,
+        in_channel: ChannelId,
+        in_lock: LockId,
+        out_channel: ChannelId,
+        out_lock: LockId,
+        key: LockKey,
+        amount_in: bytes,
+        amount_out: bytes,
+        secret: bytes,
+        state: str,
+        reason: bytes,
+    ) -> None:
+        what = Forward(
+            in_channel=in_channel,
+            in_lock=in_lock,
+            key=key,
+            amount_in=Amount(int.from_bytes(amount_in, "big")),
+            amount_out=Amount(int.from_bytes(amount_out, "big")),
+            secret=secret,
+        )
+        actor = self.actors.get(in_channel)
+        if actor is None or (actor.channel.we.other, in_lock) not in actor.channel.current.body.locks:
+            return  # upstream is done with it
+        self._offered[out_channel, out_lock] = what
+        found = self._store.rows("SELECT preimage FROM preimages WHERE key = ?", key)
+        if found:
+            self.fulfil(in_channel, in_lock, found[0][0])
+        elif state == "returned":
+            self._give_back(what, reason)
+        elif state == "offered":
+            out = self.actors.get(out_channel)
+            if out is None or out_lock not in our_locks(out.channel):
+                log.error("forward %s of %s has no outgoing lock", in_lock, in_channel.hex()[:8])
+                raise Malformed("a forward without its outgoing lock: the database was changed by other hands")

@@ -1,0 +1,245 @@
+"""One channel's turn-taking: events in, a saved step, then messages and consequences out.
+
+A channel's events wait in its inbox; a turn takes all that wait, lets the core decide them one after another, adds
+our next proposal, saves everything at once, and only then lets anything out. While a turn is being saved the next
+events gather, which is what makes batches under load and nothing slower without. Nothing is awaited between
+deciding and saving. A law that breaks stops this channel where it was saved, and no other.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final, Protocol
+
+import trio
+
+from channeld.base.errors import Answer, Broken, ChanneldError, PeerFault, Refused
+from channeld.base.keys import Key
+from channeld.base.units import LockId
+from channeld.core.channel import Channel, Session
+from channeld.core.effects import Note
+from channeld.core.events import Connected, Disconnected, Event, Got, Propose
+from channeld.core.machine import step
+from channeld.core.messages import Commit, Message
+from channeld.storage.store import Batch, Store
+
+log = logging.getLogger(__name__)
+MAX_TURN: Final = 2_048
+_PROPOSE: Final = Propose()
+
+
+class Line(Protocol):
+    """The live connection to the peer."""
+
+    def say(self, channel: Channel, messages: list[Message]) -> None: ...
+
+    def complain(self, channel: Channel, fault: PeerFault) -> None: ...
+
+
+class Ledger(Protocol):
+    """Writes down what notes say, in the channel's own transaction, and then lets it have its consequences."""
+
+    def record(self, channel: Channel, notes: tuple[Note, ...], batch: Batch) -> None: ...
+
+    def follow(self, channel: Channel, notes: tuple[Note, ...]) -> None: ...
+
+    def late(self, channel: Channel, commit: Commit) -> tuple[LockId, ...]: ...
+
+    def secure(self, actor: Actor, late: tuple[LockId, ...], commit: Commit) -> None: ...
+
+
+@dataclass(eq=False, slots=True)
+class Reply:
+    """Where the outcome of one event is told, after it was saved."""
+
+    done: trio.Event = field(default_factory=trio.Event)
+    notes: tuple[Note, ...] = ()
+    fault: ChanneldError | None = None
+
+    async def wait(self) -> tuple[Note, ...]:
+        await self.done.wait()
+        if self.fault is not None:
+            raise self.fault
+        return self.notes
+
+
+@dataclass(eq=False, slots=True)
+class _Item:
+    event: Event
+    writes: Batch | None
+    reply: Reply | None
+    line: Line | None
+    on_refusal: Callable[[Refused], None] | None = None
+
+
+@dataclass(slots=True)
+class _Turn:
+    channel: Channel
+    line: Line | None
+    sends: list[Message] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    batch: Batch = field(default_factory=Batch)
+    replies: list[Reply] = field(default_factory=list)
+    complaints: list[tuple[Line | None, PeerFault]] = field(default_factory=list)
+
+
+class Actor:
+    """Owns one channel. `channel` is its last saved value."""
+
+    def __init__(self, channel: Channel, key: Key, store: Store, ledger: Ledger, *, now: Callable[[], int]) -> None:
+        self.channel = channel
+        self.line: Line | None = None
+        self.broken: str | None = None
+        self._key, self._store, self._ledger, self._now = key, store, ledger, now
+        self._inbox: list[_Item] = []
+        self._held: list[_Item] | None = None
+        self._bell = trio.Event()
+
+    def post(
+        self,
+        event: Event,
+        *,
+        writes: Batch | None = None,
+        reply: Reply | None = None,
+        line: Line | None = None,
+        on_refusal: Callable[[Refused], None] | None = None,
+    ) -> None:
+        """Put an event in the inbox. `writes` are saved with it, unless it is refused."""
+        item = _Item(event, writes, reply, line, on_refusal)
+        if self._held is not None and isinstance(event, Got):
+            self._held.append(item)
+            return
+        self._inbox.append(item)
+        self._bell.set()
+
+    async def ask(self, event: Event, *, writes: Batch | None = None) -> tuple[Note, ...]:
+        """Post, and wait until it is saved; Refused if it cannot be."""
+        reply = Reply()
+        self.post(event, writes=writes, reply=reply)
+        return await reply.wait()
+
+    @property
+    def backlog(self) -> int:
+        """Events that wait, for backpressure."""
+        return len(self._inbox) + len(self._held or ())
+
+    def release(self) -> None:
+        """What was held because of a late fulfil may go on (R17)."""
+        held, self._held = self._held or [], None
+        self._inbox = held + self._inbox
+        self._bell.set()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Take turns until cancelled."""
+        task_status.started()
+        while True:
+            await self._bell.wait()
+            self._bell = trio.Event()
+            while self._inbox:
+                items, self._inbox = self._inbox[:MAX_TURN], self._inbox[MAX_TURN:]
+                try:
+                    await self._take(items)
+                except Broken as fault:
+                    self._stop(fault, items)
+
+    def _stop(self, fault: Broken, items: list[_Item]) -> None:
+        log.critical("channel=%s BROKEN %s", self.channel.name, fault)
+        self.broken = str(fault)
+        for item in items:
+            if item.reply is not None and not item.reply.done.is_set():
+                item.reply.fault = Refused("channel_broken", f"channel {self.channel.name} has stopped: {fault}")
+                item.reply.done.set()
+
+    async def _take(self, items: list[_Item]) -> None:
+        turn = self._decide(items)
+        self._ledger.record(turn.channel, tuple(turn.notes), turn.batch)
+        if _differs(turn.channel, self.channel):
+            turn.batch.channel(turn.channel)
+        if turn.batch:
+            await self._store.commit(turn.batch)
+        if turn.channel.phase is not self.channel.phase:
+            log.info("channel=%s %s -> %s", turn.channel.name, self.channel.phase.name, turn.channel.phase.name)
+        self.channel, self.line = turn.channel, turn.line
+        if self.line is not None and turn.sends:
+            self.line.say(turn.channel, turn.sends)
+        for line, complaint in turn.complaints:
+            if line is not None:
+                line.complain(turn.channel, complaint)
+        self._ledger.follow(turn.channel, tuple(turn.notes))
+        for reply in turn.replies:
+            reply.done.set()
+
+    def _decide(self, items: list[_Item]) -> _Turn:
+        turn = _Turn(self.channel, self.line)
+        for at, item in enumerate(items):
+            if self.broken:
+                self._refuse(item, Refused("channel_broken", f"channel {self.channel.name} has stopped: {self.broken}"))
+                continue
+            if isinstance(item.event, Got) and (item.line is not turn.line or self._hold(turn, item, items[at + 1 :])):
+                continue
+            self._one(turn, item)
+        if not self.broken:
+            self._one(turn, _Item(_PROPOSE, None, None, None))
+        return turn
+
+    def _one(self, turn: _Turn, item: _Item) -> None:
+        try:
+            done = step(turn.channel, item.event, self._key)
+        except Refused as fault:
+            self._refuse(item, fault)
+            return
+        except PeerFault as fault:
+            log.warning("channel=%s peer fault: %s", turn.channel.name, fault.text)
+            turn.complaints.append((item.line, fault))
+            if fault.answer is Answer.DISCONNECT:
+                turn.channel = replace(turn.channel, session=Session.CUT)
+            return
+        match item.event:
+            case Connected():
+                turn.line, turn.sends = item.line, []
+            case Disconnected():
+                turn.line, turn.sends = None, []
+            case _:
+                pass
+        turn.channel = done.channel
+        turn.sends += done.sends
+        turn.notes += done.notes
+        if item.writes is not None:
+            turn.batch.extend(item.writes)
+        if item.reply is not None:
+            item.reply.notes = done.notes
+            turn.replies.append(item.reply)
+
+    def _hold(self, turn: _Turn, item: _Item, rest: list[_Item]) -> bool:
+        """R17: a commit that fulfils a lock of ours too late waits until the secret is safe upstream."""
+        if self._held is not None:
+            self._held.append(item)
+            return True
+        message = item.event.message if isinstance(item.event, Got) else None
+        if not isinstance(message, Commit):
+            return False
+        late = self._ledger.late(turn.channel, message)
+        if not late:
+            return False
+        log.warning("channel=%s late fulfil of locks %s is held", turn.channel.name, late)
+        self._held = [item]
+        self._ledger.secure(self, late, message)
+        return True
+
+    def _refuse(self, item: _Item, fault: Refused) -> None:
+        if item.on_refusal is not None:
+            item.on_refusal(fault)
+        elif item.reply is None:
+            log.info("channel=%s %s refused: %s", self.channel.name, type(item.event).__name__, fault.text)
+        else:
+            item.reply.fault = fault
+            item.reply.done.set()
+
+
+def _differs(new: Channel, old: Channel) -> bool:
+    """Whether something changed that is saved."""
+    if new is old:
+        return False
+    return replace(new, session=old.session, ask=old.ask, waiting=old.waiting) != old

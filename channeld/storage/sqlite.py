@@ -1,0 +1,154 @@
+"""The store on SQLite: WAL, `synchronous=FULL`, one writer, group commit without timers.
+
+`commit` joins the batches that wait. A lone batch is written where it stands; as soon as more wait, a worker
+thread writes them, and what arrives meanwhile forms the next transaction. A batch that breaks a law takes only
+itself down: the others of its transaction are written again without it. After a failing disk nothing more is
+accepted, because what was signed could not be remembered.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from channeld.base.errors import Broken, Refused, Unreachable
+from channeld.core.channel import Channel
+from channeld.core.saved import load
+from channeld.storage.store import Batch, Row
+
+SCHEMA: Final = 1
+MAX_JOINED: Final = 4_096
+"""Most statements that one transaction joins, so that nobody waits for a very long one."""
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    batch: Batch
+    done: trio.Event = field(default_factory=trio.Event)
+    fault: Exception | None = None
+
+
+class SqliteStore:
+    """`path`: the database file, made if it is not there; ":memory:" keeps nothing."""
+
+    def __init__(self, path: Path | str) -> None:
+        """Refused (bad_database): not a database of ours, or one of a newer program."""
+        self._waiting: list[_Waiting] = []
+        self._busy = False
+        self._failed: str | None = None
+        self._lock = threading.Lock()
+        try:
+            self._writer = _open(path)
+            _migrate(self._writer)
+        except sqlite3.DatabaseError as fault:
+            raise Refused("bad_database", f"{path}: {fault}", "is it a channeld database?") from fault
+        self._reader = self._writer if str(path) == ":memory:" else _open(path)
+
+    def close(self) -> None:
+        """After the last commit. Leaves one file, without journal."""
+        with self._lock:
+            if self._reader is not self._writer:
+                self._reader.close()
+            self._writer.close()
+
+    async def commit(self, batch: Batch) -> None:
+        if self._failed:
+            raise Unreachable(f"the disk failed before: {self._failed}")
+        mine = _Waiting(batch)
+        self._waiting.append(mine)
+        with trio.CancelScope(shield=True):
+            if self._busy:
+                await mine.done.wait()
+            else:
+                self._busy = True
+                try:
+                    await trio.lowlevel.checkpoint()  # whoever is ready now joins
+                    while self._waiting:
+                        await self._write_some()
+                finally:
+                    self._busy = False
+        if mine.fault is not None:
+            raise mine.fault
+
+    async def _write_some(self) -> None:
+        """One transaction of what waits, oldest first. Ends every waiter it took, whatever happens."""
+        taken: list[_Waiting] = []
+        size = 0
+        while self._waiting and (not taken or size < MAX_JOINED):
+            taken.append(self._waiting.pop(0))
+            size += len(taken[-1].batch.writes)
+        if len(taken) == 1 and not self._waiting and size < 16:
+            self._write(taken)
+        else:
+            await trio.to_thread.run_sync(self._write, taken)
+        for one in taken:
+            one.done.set()
+
+    def _write(self, taken: list[_Waiting]) -> None:
+        try:
+            self._transact([one.batch for one in taken])
+        except sqlite3.IntegrityError as fault:
+            if len(taken) == 1:
+                taken[0].fault = Broken(f"the database refuses: {fault}")
+                return
+            for one in taken:
+                self._write([one])
+        except sqlite3.Error as fault:
+            self._failed = str(fault)
+            for one in taken:
+                one.fault = Unreachable(f"the disk failed: {fault}")
+
+    def _transact(self, batches: list[Batch]) -> None:
+        with self._lock:
+            cursor = self._writer.cursor()
+            cursor.execute("BEGIN IMMEDIATE")
+            try:
+                for batch in batches:
+                    for sql, values in batch.writes:
+                        cursor.execute(sql, values)
+                cursor.execute("COMMIT")
+            except sqlite3.Error:
+                if self._writer.in_transaction:
+                    cursor.execute("ROLLBACK")
+                raise
+
+    def rows(self, sql: str, *values: Any) -> Sequence[Row]:
+        if self._reader is not self._writer:
+            return self._reader.execute(sql, values).fetchall()
+        with self._lock:
+            return self._reader.execute(sql, values).fetchall()
+
+    def channels(self) -> Iterator[Channel]:
+        for (saved,) in self.rows("SELECT saved FROM channels ORDER BY rowid"):
+            yield load(saved)
+
+
+def _open(path: Path | str) -> sqlite3.Connection:
+    connection = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False, timeout=10)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    (have,) = connection.execute("PRAGMA user_version").fetchone()
+    if have > SCHEMA:
+        raise Refused("bad_database", f"the database has schema {have}, this program knows {SCHEMA}", "update channeld")
+    scripts = sorted(
+        entry.name
+        for entry in resources.files("channeld.storage").joinpath("migrations").iterdir()
+        if entry.name.endswith(".sql")
+    )
+    for script in scripts:
+        number = int(script[:4])
+        if number > have:
+            text = resources.files("channeld.storage").joinpath("migrations", script).read_text(encoding="utf-8")
+            connection.executescript(f"BEGIN;\n{text}\nPRAGMA user_version = {number};\nCOMMIT;")

@@ -1,0 +1,74 @@
+"""The Store protocol: what a node asks of its memory, and what must be on disk before what.
+
+A `Batch` gathers everything one decision changes: the channel, the rows of payments, the acts it owes. `commit`
+writes a batch whole and synced or not at all, and returns only then; messages and transactions leave after it.
+Batches that wait at the same time share one transaction and one sync (group commit). Reading happens beside the
+writer and sees only what was committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from channeld.core.channel import Channel
+from channeld.core.saved import save
+
+Row = tuple[Any, ...]
+
+
+@dataclass(slots=True)
+class Batch:
+    """Changes that stand or fall together, in order."""
+
+    writes: list[tuple[str, Row]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.writes)
+
+    def add(self, sql: str, *values: Any) -> None:
+        """One statement of the store's schema with its values."""
+        self.writes.append((sql, values))
+
+    def extend(self, other: Batch) -> None:
+        self.writes += other.writes
+
+    def channel(self, channel: Channel) -> None:
+        """The channel's new value, and the highest version it has signed."""
+        self.add(
+            "INSERT INTO channels VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET saved = excluded.saved",
+            channel.id,
+            save(channel),
+        )
+        version, digest = channel.top
+        if version:
+            self.add(
+                "INSERT INTO signed VALUES (?, ?, ?) ON CONFLICT (channel) DO UPDATE "
+                "SET version = excluded.version, digest = excluded.digest",
+                channel.id,
+                version,
+                digest,
+            )
+
+
+class Store(Protocol):
+    """See the file's head. Implementations: `sqlite.SqliteStore`, on disk or in memory."""
+
+    async def commit(self, batch: Batch) -> None:
+        """Write the batch and sync. Broken: it breaks a law of the database; Unreachable: the disk failed."""
+
+    def rows(self, sql: str, *values: Any) -> Sequence[Row]:
+        """What a query finds among what is committed."""
+
+    def channels(self) -> Iterator[Channel]:
+        """Every channel, as last saved."""
+
+
+def wide(amount: int) -> bytes:
+    """An amount as the database keeps it: 16 big-endian bytes, so that blobs sort as numbers do."""
+    return amount.to_bytes(16, "big")
+
+
+def narrow(data: bytes) -> int:
+    return int.from_bytes(data, "big")
