@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +26,7 @@ MOST: Final = 23_347
 """Bytes of runtime code with immutables: 5 % under the limit of EIP-170."""
 
 
+@cache
 def compiled(source: Path) -> str:
     """The artifact of one source file, as the text that is committed. Needs the pinned vyper."""
     import vyper

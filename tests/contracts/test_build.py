@@ -24,10 +24,9 @@ def test_the_artifacts_are_fresh() -> None:
 def test_a_changed_source_is_noticed(tmp_path: Path) -> None:
     for name in (Path(source).stem for source in SOURCES):
         text = (HERE / "artifacts" / f"{name}.json").read_text(encoding="utf-8")
-        (tmp_path / f"{name}.json").write_text(text.replace("0x60", "0x61") if name == "Reentrant" else text)
-    assert stale(tmp_path) == ["Reentrant"] or stale(tmp_path) == []
+        (tmp_path / f"{name}.json").write_text(text.replace("0x5f35", "0x5f36") if name == "Reentrant" else text)
     (tmp_path / "TestToken.json").unlink()
-    assert "TestToken" in stale(tmp_path)
+    assert stale(tmp_path) == ["TestToken", "Reentrant"]
 
 
 def test_the_manager_is_small_enough() -> None:
@@ -47,8 +46,7 @@ def test_every_external_function_says_what_it_does() -> None:
 
 
 def test_the_deployed_code_is_known_whatever_its_immutables_are(world: World) -> None:
-    code = world.tester.get_code("0x" + world.manager.hex())
-    deployed = bytes.fromhex(code[2:])
+    deployed = world.evm.code(world.manager)
     assert same_code(artifact("ChannelManager"), deployed)
     assert manager_immutables(deployed) == (world.registry, MIN_PERIOD)
     assert not same_code(artifact("SecretRegistry"), deployed)
@@ -57,7 +55,7 @@ def test_the_deployed_code_is_known_whatever_its_immutables_are(world: World) ->
     for place in (0, 1000, len(artifact("ChannelManager").runtime) - 1):
         forged = deployed[:place] + bytes([deployed[place] ^ 1]) + deployed[place + 1 :]
         assert not same_code(artifact("ChannelManager"), forged)
-    registry = bytes.fromhex(world.tester.get_code("0x" + world.registry.hex())[2:])
+    registry = world.evm.code(world.registry)
     assert same_code(artifact("SecretRegistry"), registry)
     assert artifact("SecretRegistry").code_hash == keccak(registry)
 

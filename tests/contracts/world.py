@@ -1,6 +1,6 @@
 """A chain with the contracts on it, and channels to play with: what every test in this folder stands on.
 
-The chain is py-evm under eth-tester; calls are encoded from the committed ABI. Every digest, id and body hash a
+The chain is bare py-evm (`tests.contracts.evm`); calls are encoded from the committed ABI. Every digest, id and body hash a
 channel here uses comes from `channeld.base.digests`, so whatever the contract accepts proves that both sides
 compute the same. Roles: `payer` is side A (the opener), `payee` side B; `anyone` is no party to anything.
 """
@@ -13,8 +13,6 @@ from functools import cache
 from typing import Any, Final
 
 from eth_abi.abi import decode, encode
-from eth_tester import EthereumTester, PyEVMBackend
-from eth_tester.exceptions import TransactionFailed
 
 from channeld.base.digests import (
     ALL,
@@ -49,12 +47,14 @@ from channeld.base.units import (
 )
 from contracts import artifact
 from contracts.deploy import manager_code, registry_code, token_code
+from tests.contracts.evm import Evm, Result
 
 MIN_PERIOD: Final = Seconds(60)
 PERIOD: Final = Seconds(3600)
 BOND: Final = 10**15
 ETHER: Final = 10**18
-GAS: Final = 8_000_000
+GAS: Final = 30_000_000
+CHAIN_ID: Final = 31337
 
 CLOSER_B, BEATEN, DELEGATED, VOID, FINAL, DEAD = 1, 2, 4, 8, 16, 32
 
@@ -137,6 +137,12 @@ def _plain(value: Any, kind: str) -> Any:
     return bytes.fromhex(value[2:]) if kind == "address" else value
 
 
+def _reason(output: bytes) -> str:
+    if output[:4] == keccak(b"Error(string)")[:4]:
+        return str(decode(["string"], output[4:])[0])
+    return "no reason" if not output else output.hex()
+
+
 def call_data(contract: str, name: str, *arguments: Any) -> bytes:
     """The bytes of a call, from the ABI."""
     selector, inputs, _ = _function(contract, name, len(arguments))
@@ -147,31 +153,28 @@ class World:
     """One chain with a registry, a manager and two tokens. Time only moves on."""
 
     def __init__(self) -> None:
-        self.tester = EthereumTester(PyEVMBackend())
-        self.tester.disable_auto_mine_transactions()
-        self.rich = Address(bytes.fromhex(self.tester.get_accounts()[0][2:]))
+        self.evm = Evm(timestamp=1_900_000_000, chain_id=CHAIN_ID)
+        self.rich = key_of("rich").address
+        self.evm.give(self.rich, 10**9 * ETHER)
         self.known = {self.rich}
         self.names: dict[Address, str] = {}
         self.registry = self.deploy("SecretRegistry", registry_code())
         self.manager = self.deploy("ChannelManager", manager_code(self.registry, MIN_PERIOD))
         self.token = self.deploy("TestToken", token_code())
         self.nasty = self.deploy("NastyToken", artifact("NastyToken").bytecode)
-        self.chain_id = 131277322940537  # eth-tester's
-        self.domain = Domain(chain_id=self.chain_id, manager=self.manager)
+        self.domain = Domain(chain_id=CHAIN_ID, manager=self.manager)
         self.count = 0
 
     # -- the chain
 
     @property
     def now(self) -> int:
-        """block.timestamp of the newest block."""
-        return int(self.tester.get_block_by_number("latest")["timestamp"])
+        """block.timestamp of the last transaction; the next one comes a second later."""
+        return self.evm.timestamp
 
     def travel(self, timestamp: int) -> None:
-        """Mine a block at `timestamp`; the next one comes a second or more later."""
-        if timestamp > self.now:
-            self.tester.time_travel(timestamp)
-            self.tester.mine_block()
+        """Let time pass until `timestamp`, if that is not over."""
+        self.evm.timestamp = max(self.evm.timestamp, timestamp)
 
     def deploy(self, name: str, code: bytes) -> Address:
         created = self.send(self.rich, None, code).created
@@ -180,65 +183,40 @@ class World:
 
     def plant(self, runtime: bytes) -> Address:
         """A contract of which only these bytes of code matter."""
-        init = b"\x61" + len(runtime).to_bytes(2, "big") + b"\x80\x60\x0a\x5f\x39\x5f\xf3"
-        return self.send(self.rich, None, init.ljust(10, b"\x00") + runtime).created
+        copy = bytes.fromhex("61%04x80600a5f395ff3" % len(runtime))
+        return self.send(self.rich, None, copy + runtime).created
 
-    def fund(self, key: Key, amount: int = 1000 * ETHER) -> Address:
-        """Make `key` an account that can send, with coin and both tokens and allowances for the manager."""
-        if key.address in self.known:
-            return key.address
-        self.known.add(key.address)
-        self.tester.add_account("0x" + key.secret.hex())
-        self.send(self.rich, key.address, b"", amount)
-        for token in (self.token, self.nasty):
-            self.do(self.rich, token, "mint", key.address, 10**24)
-        self.do(key.address, self.token, "approve", self.manager, 2**256 - 1)
+    def fund(self, key: Key) -> Address:
+        """Make `key` an account that can send, with coin and both tokens and an allowance for the manager."""
+        if key.address not in self.known:
+            self.known.add(key.address)
+            self.evm.give(key.address, 10**9 * ETHER)
+            for token in (self.token, self.nasty):
+                self.do(self.rich, token, "mint", key.address, 10**24)
+            self.do(key.address, self.token, "approve", self.manager, 2**256 - 1)
         return key.address
 
     def send(self, sender: Address, to: Address | None, data: bytes, value: int = 0, gas: int = GAS) -> Receipt:
         """Mine one transaction; Reverted with the reason if it fails."""
-        transaction = {
-            "from": "0x" + sender.hex(),
-            "to": "" if to is None else "0x" + to.hex(),
-            "data": "0x" + data.hex(),
-            "value": value,
-            "gas": gas,
-        }
-        name = self.tester.send_transaction(transaction)
-        self.tester.mine_block()
-        receipt = self.tester.get_transaction_receipt(name)
-        if receipt["status"] == 0:
-            raise Reverted(self._why(transaction))
-        created = receipt["contract_address"]
+        done = self.evm.send(sender, to, data, value, gas)
+        if not done.good:
+            raise Reverted(_reason(done.output))
         return Receipt(
-            gas=receipt["gas_used"],
-            events=tuple(self._decoded(receipt["logs"])),
-            created=Address(bytes.fromhex(created[2:]) if created else b""),
+            gas=done.gas,
+            events=tuple(self._decoded(done)),
+            created=done.created,
             sender=sender,
             timestamp=self.now,
         )
 
-    def _why(self, transaction: dict[str, Any]) -> str:
-        try:
-            self.tester.call(transaction)
-        except TransactionFailed as failed:
-            return str(failed.args[0])
-        return "out of gas"
-
-    def _decoded(self, logs: list[dict[str, Any]]) -> Iterator[Event]:
-        for entry in logs:
-            source = Address(bytes.fromhex(entry["address"][2:]))
-            topics = [bytes.fromhex(topic[2:]) for topic in entry["topics"]]
-            if source not in (self.names_of("ChannelManager", "SecretRegistry")) or topics[0] not in _events():
+    def _decoded(self, done: Result) -> Iterator[Event]:
+        for source, topics, data in done.logs:
+            if self.names.get(source) not in ("ChannelManager", "SecretRegistry"):
                 continue
             name, indexed, rest = _events()[topics[0]]
-            kinds = [kind for _, kind in rest]
-            values = decode(kinds, bytes.fromhex(entry["data"][2:]))
+            values = decode([kind for _, kind in rest], data)
             fields = {field: _plain(value, kind) for (field, kind), value in zip(rest, values, strict=True)}
             yield Event(name=name, source=source, fields=fields | dict(zip(indexed, topics[1:], strict=True)))
-
-    def names_of(self, *names: str) -> set[Address]:
-        return {place for place, name in self.names.items() if name in names}
 
     def do(self, sender: Address, to: Address, name: str, *arguments: Any, value: int = 0, gas: int = GAS) -> Receipt:
         """Send the call `name` to one of our contracts."""
@@ -247,17 +225,17 @@ class World:
     def ask(self, to: Address, name: str, *arguments: Any) -> Any:
         """The result of a view: one value, or a tuple of them."""
         _, _, outputs = _function(self.names[to], name, len(arguments))
-        data = call_data(self.names[to], name, *arguments)
-        transaction = {"from": "0x" + self.rich.hex(), "to": "0x" + to.hex(), "data": "0x" + data.hex(), "gas": GAS}
-        raw = self.tester.call(transaction)
-        values = [_plain(value, kind) for value, kind in zip(decode(outputs, bytes.fromhex(raw[2:])), outputs, strict=True)]
+        done = self.evm.ask(to, call_data(self.names[to], name, *arguments))
+        if not done.good:
+            raise Reverted(_reason(done.output))
+        values = [_plain(value, kind) for value, kind in zip(decode(outputs, done.output), outputs, strict=True)]
         return values[0] if len(values) == 1 else tuple(values)
 
     # -- money
 
     def balance(self, token: Address, who: Address) -> int:
         if token == NATIVE:
-            return int(self.tester.get_balance("0x" + who.hex()))
+            return self.evm.balance(who)
         return int(self.ask(token, "balanceOf", who))
 
     def owed(self, token: Address, who: Address) -> int:

@@ -1,0 +1,108 @@
+"""py-evm without a chain round it: a state, a clock, and transactions applied to it one by one.
+
+By the rules of Prague, intrinsic gas, refunds and the calldata floor included. There are no signatures to make and no
+blocks to seal, so a transaction takes a millisecond or two; each has a timestamp of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from eth.db.atomic import AtomicDB
+from eth.vm.execution_context import ExecutionContext
+from eth.vm.forks.prague import PragueVM
+from eth.vm.forks.prague.state import PragueState
+from eth.vm.spoof import SpoofTransaction
+
+from channeld.base.units import Address
+
+GAS_PRICE: Final = 10**9
+MINER: Final = Address(b"\xfe" * 20)
+"""Gets every fee: what a transaction adds to its balance tells the gas."""
+BLANK_ROOT: Final = bytes.fromhex("56e81f171bcc55a6ff8345e692c0f86e5b48e01b996cadc001622fb5e363b421")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a transaction did. `output` is what it returned or the reason it reverted with."""
+
+    good: bool
+    gas: int
+    output: bytes
+    created: Address
+    logs: tuple[tuple[Address, tuple[bytes, ...], bytes], ...]
+
+
+class Evm:
+    """An EVM with a clock."""
+
+    def __init__(self, timestamp: int, chain_id: int) -> None:
+        self.timestamp = timestamp
+        self.context = ExecutionContext(
+            coinbase=MINER,  # type: ignore[arg-type]
+            timestamp=timestamp,
+            block_number=1,  # type: ignore[arg-type]
+            difficulty=0,
+            mix_hash=bytes(32),  # type: ignore[arg-type]
+            gas_limit=60_000_000,
+            prev_hashes=(),
+            chain_id=chain_id,
+            base_fee_per_gas=0,
+            excess_blob_gas=0,
+        )
+        self.state = PragueState(AtomicDB(), self.context, BLANK_ROOT)
+
+    def give(self, who: Address, amount: int) -> None:
+        """Add to an account's coin, out of nowhere."""
+        self.state.delta_balance(who, amount)
+
+    def balance(self, who: Address) -> int:
+        return int(self.state.get_balance(who))
+
+    def code(self, who: Address) -> bytes:
+        return bytes(self.state.get_code(who))
+
+    def send(self, sender: Address, to: Address | None, data: bytes, value: int, gas: int) -> Result:
+        """Apply one transaction, a second after the last."""
+        self.timestamp += 1
+        return self._apply(sender, to, data, value, gas)
+
+    def ask(self, to: Address, data: bytes) -> Result:
+        """Apply a transaction from nobody and take it back."""
+        before = self.state.snapshot()
+        nobody = Address(b"\xfd" * 20)
+        self.give(nobody, 10**18)
+        result = self._apply(nobody, to, data, 0, 10_000_000, keep=False)
+        self.state.revert(before)
+        return result
+
+    def _apply(
+        self, sender: Address, to: Address | None, data: bytes, value: int, gas: int, keep: bool = True
+    ) -> Result:
+        self.context._timestamp = self.timestamp
+        if keep:
+            self.state.lock_changes()
+        transaction = SpoofTransaction(
+            PragueVM.create_unsigned_transaction(
+                nonce=self.state.get_nonce(sender),
+                gas_price=GAS_PRICE,
+                gas=gas,
+                to=b"" if to is None else to,  # type: ignore[arg-type]
+                value=value,
+                data=data,
+            ),
+            from_=sender,
+        )
+        before = self.balance(MINER)
+        done = self.state.apply_transaction(transaction)  # type: ignore[arg-type]
+        return Result(
+            good=bool(done.is_success),
+            gas=(self.balance(MINER) - before) // GAS_PRICE,
+            output=bytes(done.output),
+            created=Address(bytes(done.msg.storage_address)) if to is None else Address(b""),
+            logs=tuple(
+                (Address(bytes(source)), tuple(topic.to_bytes(32, "big") for topic in topics), bytes(text))
+                for source, topics, text in done.get_log_entries()
+            ),
+        )

@@ -1,0 +1,207 @@
+"""Payouts and withdraw: no receiver and no token can hold up, rob or pay twice anybody; nor can too little gas."""
+
+from __future__ import annotations
+
+import pytest
+
+from channeld.base.keys import Key, keccak
+from channeld.base.units import NATIVE, Address, Side
+from contracts import artifact
+from tests.contracts.world import BOND, ETHER, Body, Channel, Reverted, World, call_data, key_of, lock, secret_of
+
+REVERTS, EATS_GAS, RETURN_BOMB, REVERT_BOMB = "5f5ffd", "5b5f56", "62ffffff5ff3", "61ffff5ffd"
+HOSTILE = {"reverts": REVERTS, "eats gas": EATS_GAS, "return bomb": RETURN_BOMB, "revert bomb": REVERT_BOMB}
+PLAIN, SILENT, DENIES, LIES, TAKES, BURNS, BOMBS = range(7)
+
+
+def closed(channel: Channel, body: Body | None = None) -> Channel:
+    channel.close(Side.A, 0 if body is None else 1, body)
+    channel.wait()
+    return channel
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.parametrize("side", list(Side))
+def test_a_hostile_receiver_is_owed_and_the_other_paid(world: World, kind: str, side: Side) -> None:
+    hostile = world.plant(bytes.fromhex(HOSTILE[kind]))
+    channel = world.channel(**{("payout_a", "payout_b")[side]: hostile}).funded()
+    closed(channel)
+    receipt = channel.settle(None)
+    assert receipt.gas < 300_000
+    parts = [10 * ETHER + BOND, 4 * ETHER]
+    assert channel.paid(side.other) == parts[side.other]
+    assert channel.paid(side) == 0
+    assert world.owed(NATIVE, hostile) == parts[side]
+    (owed,) = (event.fields for event in receipt.events if event.name == "Owed")
+    assert owed["amount"] == parts[side] and owed["owner"][12:] == hostile
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_nor_does_one_spoil_cooperate_or_the_bond_or_locks(world: World, kind: str) -> None:
+    hostile = world.plant(bytes.fromhex(HOSTILE[kind]))
+    together = world.channel(payout_a=hostile).funded()
+    together.cooperate(1)
+    assert together.paid(Side.B) == 4 * ETHER
+    number = world.count * 100
+    locks = (lock(number, Side.A, 6, world.now + 10**6), lock(number + 1, Side.B, 7, world.now + 10**6))
+    body = Body(locks=locks)
+    channel = closed(world.channel(payout_a=hostile).funded(), body)
+    channel.finalize(body)
+    channel.settle(body)
+    channel.resolve(locks, secret_of(number), secret_of(number + 1))
+    assert channel.paid(Side.B) == 4 * ETHER - 7 + 6
+    assert world.owed(NATIVE, hostile) == 10 * ETHER + BOND + 10 * ETHER - 6 + 7
+
+
+@pytest.mark.parametrize(
+    ("mode", "moved"),
+    [(PLAIN, True), (SILENT, True), (DENIES, True), (BOMBS, True), (LIES, False), (BURNS, False)],
+)
+def test_what_a_token_moved_counts_whatever_it_says(world: World, mode: int, moved: bool) -> None:
+    world.do(world.rich, world.nasty, "set_mode", PLAIN)
+    channel = world.channel(world.nasty).funded(1000, 500)
+    world.do(world.rich, world.nasty, "set_mode", mode)
+    closed(channel).settle(None)
+    world.do(world.rich, world.nasty, "set_mode", PLAIN)
+    for side, amount in ((Side.A, 1000), (Side.B, 500)):
+        payout = channel.terms.payout(side)
+        assert channel.paid(side) == (amount if moved else 0)
+        assert world.owed(world.nasty, payout) == (0 if moved else amount)
+        if not moved:
+            channel.do(world.rich, "withdraw", world.nasty, payout, payout)
+            assert channel.paid(side) == amount
+
+
+def test_a_barred_receiver_is_owed_and_can_direct_it_elsewhere(world: World) -> None:
+    world.do(world.rich, world.nasty, "set_mode", PLAIN)
+    payer = key_of("payer")
+    channel = world.channel(world.nasty, payout_a=payer.address).funded(1000, 500)
+    held = world.balance(world.nasty, payer.address)
+    world.do(world.rich, world.nasty, "bar", payer.address, True)
+    channel.cooperate(1)
+    assert channel.paid(Side.B) == 500
+    assert world.owed(world.nasty, payer.address) == 1000
+    with pytest.raises(Reverted, match="transfer"):
+        channel.do(payer.address, "withdraw", world.nasty, payer.address, payer.address)
+    elsewhere = Address(keccak(b"elsewhere")[:20])
+    receipt = channel.do(payer.address, "withdraw", world.nasty, payer.address, elsewhere)
+    assert receipt.event("Withdrawn")["amount"] == 1000
+    assert world.balance(world.nasty, elsewhere) == 1000
+    assert world.balance(world.nasty, payer.address) == held
+    world.do(world.rich, world.nasty, "bar", payer.address, False)
+    with pytest.raises(Reverted, match="nothing"):
+        channel.do(payer.address, "withdraw", world.nasty, payer.address, elsewhere)
+
+
+def owed_in_coin(world: World, owner: Key) -> Channel:
+    """A channel whose side A, a contract for the moment, is owed 10 ether."""
+    channel = world.channel(payout_a=owner.address).funded()
+    code = world.evm.code(owner.address)
+    world.evm.state.set_code(owner.address, bytes.fromhex(REVERTS))
+    channel.cooperate(1)
+    world.evm.state.set_code(owner.address, code)
+    return channel
+
+
+def test_withdraw_the_owner_to_anyone_and_anyone_to_the_owner(world: World) -> None:
+    owner, stranger = key_of("owner"), world.fund(key_of("anyone"))
+    world.fund(owner)
+    channel = owed_in_coin(world, owner)
+    assert world.owed(NATIVE, owner.address) == 10 * ETHER
+    with pytest.raises(Reverted, match="not the owner"):
+        channel.do(stranger, "withdraw", NATIVE, owner.address, stranger)
+    before = world.balance(NATIVE, owner.address)
+    channel.do(stranger, "withdraw", NATIVE, owner.address, owner.address)
+    assert world.balance(NATIVE, owner.address) == before + 10 * ETHER
+    with pytest.raises(Reverted, match="nothing"):
+        channel.do(stranger, "withdraw", NATIVE, owner.address, owner.address)
+    owed_in_coin(world, owner)
+    elsewhere = Address(keccak(b"coin elsewhere")[:20])
+    receipt = channel.do(owner.address, "withdraw", NATIVE, owner.address, elsewhere)
+    assert world.balance(NATIVE, elsewhere) == 10 * ETHER
+    assert receipt.event("Withdrawn")["to"] == elsewhere
+
+
+def test_a_withdraw_that_fails_changes_nothing(world: World) -> None:
+    hostile = world.plant(bytes.fromhex(REVERTS))
+    channel = world.channel(payout_a=hostile).funded()
+    channel.cooperate(1)
+    with pytest.raises(Reverted, match="transfer"):
+        channel.do(world.rich, "withdraw", NATIVE, hostile, hostile)
+    assert world.owed(NATIVE, hostile) == 10 * ETHER
+
+
+def test_a_token_that_moves_a_part_still_owes_the_rest(world: World) -> None:
+    """`owed` falls by what left, never by more."""
+    world.do(world.rich, world.nasty, "set_mode", PLAIN)
+    channel = world.channel(world.nasty).funded(1000, 500)
+    world.do(world.rich, world.nasty, "set_mode", LIES)
+    channel.cooperate(1)
+    payout = channel.terms.payout_a
+    with pytest.raises(Reverted, match="transfer"):
+        channel.do(world.rich, "withdraw", world.nasty, payout, payout)
+    assert world.owed(world.nasty, payout) == 1000
+    world.do(world.rich, world.nasty, "set_mode", PLAIN)
+
+
+@pytest.mark.parametrize("kind", ["coin", "token"])
+def test_no_amount_of_gas_turns_a_payout_into_a_debt(world: World, kind: str) -> None:
+    """Whoever sends it: with too little gas the whole call reverts, and with enough everybody is paid."""
+    token = NATIVE if kind == "coin" else world.token
+    wallet = world.plant(bytes.fromhex("5f5f5fa0" * 12 + "00"))  # a wallet that logs a little: 5 to 10 thousand gas
+    outcomes = set()
+    for gas in range(70_000, 400_000, 6_000):
+        channel = closed(world.channel(token, payout_a=wallet, payout_b=wallet).funded())
+        before = world.balance(token, wallet)
+        try:
+            channel.settle(None, gas=gas)
+        except Reverted:
+            outcomes.add("reverted")
+            assert world.balance(token, wallet) == before
+        else:
+            outcomes.add("paid")
+            assert world.balance(token, wallet) >= before + 14 * ETHER
+        assert world.owed(token, wallet) == 0
+    assert outcomes == {"reverted", "paid"}
+
+
+def test_a_receiver_that_calls_back_gets_nowhere(world: World) -> None:
+    """Every function that changes something, called from inside a payout."""
+    reentrant = world.deploy("Reentrant", artifact("Reentrant").bytecode)
+    victim = world.channel(payout_b=reentrant).funded()
+    victim.cooperate(1, out_a=ETHER, out_b=0)
+    other = closed(world.channel(payout_b=reentrant).funded())
+    bare = other.head
+    calls = {
+        "deposit": call_data("ChannelManager", "deposit", NATIVE, other.terms.hash, 0, 0),
+        "finalize": call_data("ChannelManager", "finalize", *bare, bytes(32), NATIVE),
+        "settle": call_data("ChannelManager", "settle", *bare, 0, 0, 0, bytes(32), bytes(32), NATIVE),
+        "resolve_locks": call_data("ChannelManager", "resolve_locks", *bare, b"", []),
+        "withdraw": call_data("ChannelManager", "withdraw", NATIVE, reentrant, reentrant),
+        "channel": call_data("ChannelManager", "channel", other.id),
+        "owed": call_data("ChannelManager", "owed", NATIVE, reentrant),
+        "closings": call_data("ChannelManager", "closings"),
+    }
+    for turn, data in enumerate(calls.values()):
+        world.do(world.rich, reentrant, "aim", world.manager, data)
+        victim.cooperate(2 + turn, out_a=0, out_b=1000)
+        assert world.ask(reentrant, "tried") == turn + 1
+        assert not world.ask(reentrant, "worked"), data.hex()[:8]
+    stored = other.stored()
+    assert stored[4] == 0 and stored[:2] == (10 * ETHER, 4 * ETHER)
+    assert victim.paid(Side.B) == 1000 * len(calls)
+    world.do(world.rich, reentrant, "aim", world.registry, call_data("SecretRegistry", "registered_at", bytes(32)))
+    victim.cooperate(50, out_a=0, out_b=1000)
+    assert world.ask(reentrant, "worked")  # the mock can call: it is the lock that refused
+
+
+def test_one_receiver_for_both_and_the_bond(world: World) -> None:
+    both = Address(keccak(b"both")[:20])
+    channel = closed(world.channel(payout_a=both, payout_b=both).funded())
+    channel.settle(None)
+    assert world.balance(NATIVE, both) == 14 * ETHER + BOND
+
+
+def test_the_manager_takes_no_stray_coin(world: World) -> None:
+    with pytest.raises(Reverted):
+        world.send(world.rich, world.manager, b"", 5)

@@ -1,0 +1,236 @@
+"""resolve_locks: a lock pays its receiver iff the secret was registered by the expiry, else its sender, after it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from channeld.base.digests import Lock
+from channeld.base.keys import keccak
+from channeld.base.units import NATIVE, LockId, LockKind, Side
+from tests.contracts.model import rest_hash
+from tests.contracts.world import ETHER, Body, Channel, Reverted, World, key_in_registry, lock, secret_of
+
+LATER = 1_000_000
+
+
+def settled(channel: Channel, *locks: Lock, locked: tuple[int, int] | None = None) -> Channel:
+    """Closed by A with a state of these locks, and settled; payouts so far stand in `paid`."""
+    body = Body(locks=locks, locked=locked)
+    channel.close(Side.A, 3, body)
+    channel.wait()
+    told = channel.settle(body).event("Settled")
+    assert told["locks_hash"] == body.locks_hash == channel.stored()[5]
+    assert (told["locked_ab"], told["locked_ba"]) == channel.stored()[:2]
+    return channel
+
+
+def gains(channel: Channel, *locks: Lock, secrets: tuple[bytes, ...] = ()) -> tuple[int, int]:
+    """What a resolve pays A and B, by balance."""
+    before = channel.paid(Side.A), channel.paid(Side.B)
+    told = channel.resolve(locks, *secrets).event("LocksResolved")
+    found = channel.paid(Side.A) - before[0], channel.paid(Side.B) - before[1]
+    assert found == (told["paid_a"], told["paid_b"])
+    return found
+
+
+def fresh(world: World) -> int:
+    """A number whose secret nobody has registered."""
+    world.count += 1
+    return world.count * 100
+
+
+@pytest.mark.parametrize("sender", list(Side))
+def test_registered_in_time_pays_the_receiver_even_long_after(either: Channel, sender: Side) -> None:
+    number = fresh(either.world)
+    one = lock(number, sender, ETHER, either.world.now + LATER)
+    settled(either, one)
+    either.world.reveal(secret_of(number))
+    either.world.travel(one.expiry + 5000)
+    assert gains(either, one) == ((0, ETHER) if sender is Side.A else (ETHER, 0))
+    assert either.stored()[:2] == (0, 0) and either.stored()[5] == bytes(32)
+    assert either.paid(Side.A) + either.paid(Side.B) >= 14 * ETHER
+
+
+@pytest.mark.parametrize("sender", list(Side))
+def test_expired_returns_to_the_sender(either: Channel, sender: Side) -> None:
+    one = lock(fresh(either.world), sender, ETHER, either.world.now + LATER)
+    settled(either, one)
+    either.world.travel(one.expiry)
+    assert gains(either, one) == ((ETHER, 0) if sender is Side.A else (0, ETHER))
+
+
+def test_the_moment_of_expiry_belongs_to_the_receiver(world: World) -> None:
+    for late in (0, 1):
+        number = fresh(world)
+        channel = world.channel().funded()
+        one = lock(number, Side.A, ETHER, world.now + LATER)
+        settled(channel, one)
+        world.travel(one.expiry - 1 + late)
+        expected = (0, ETHER) if late == 0 else (ETHER, 0)
+        assert gains(channel, one, secrets=(secret_of(number),)) == expected
+        assert world.ask(world.registry, "registered_at", key_in_registry(secret_of(number))) == one.expiry + late
+
+
+def test_at_the_expiry_itself_nothing_returns_yet(channel: Channel) -> None:
+    one = lock(fresh(channel.world), Side.A, ETHER, channel.world.now + LATER)
+    settled(channel, one)
+    channel.world.travel(one.expiry - 1)
+    assert gains(channel, one) == (0, 0)
+    assert channel.world.now == one.expiry
+    assert gains(channel, one) == (ETHER, 0)
+
+
+def test_secrets_in_the_call_are_registered_first(channel: Channel) -> None:
+    world, number = channel.world, fresh(channel.world)
+    one = lock(number, Side.B, ETHER, world.now + LATER)
+    settled(channel, one)
+    receipt = channel.resolve((one,), secret_of(number))
+    assert receipt.names() == ["SecretRegistered", "LocksResolved"]
+    assert world.ask(world.registry, "registered_at", key_in_registry(secret_of(number))) == receipt.timestamp
+
+
+def test_pending_locks_stay_listed_and_are_resolved_later(either: Channel) -> None:
+    world, base = either.world, fresh(either.world)
+    soon, late = world.now + LATER, world.now + 2 * LATER
+    known = lock(base, Side.A, 10, late)
+    lost = lock(base + 1, Side.A, 20, soon)
+    open_a = lock(base + 2, Side.A, 40, late)
+    open_b = lock(base + 3, Side.B, 80, late)
+    settled(either, known, lost, open_a, open_b)
+    world.travel(soon)
+    assert gains(either, known, lost, open_a, open_b, secrets=(secret_of(base),)) == (20, 10)
+    assert either.stored()[:2] == (40, 80)
+    assert either.stored()[5] == rest_hash((open_a, open_b))
+    assert gains(either, open_a, open_b, secrets=(secret_of(base + 3),)) == (80, 0)
+    assert either.stored()[:2] == (40, 0)
+    assert either.stored()[5] == rest_hash((open_a,))
+    world.travel(late)
+    assert gains(either, open_a) == (40, 0)
+    assert either.stored()[:2] == (0, 0) and either.stored()[5] == bytes(32)
+
+
+def test_a_list_that_is_over_pays_nothing_but_registers(channel: Channel) -> None:
+    """Somebody resolved a lock a moment before: our call must not fail and take our registration with it."""
+    world, base = channel.world, fresh(channel.world)
+    locks = tuple(lock(base + number, Side.A, 10, world.now + LATER) for number in range(3))
+    settled(channel, *locks)
+    channel.resolve(locks, secret_of(base))
+    stored = channel.stored()
+    assert channel.resolve(locks, secret_of(base + 1)).names() == ["SecretRegistered"]
+    assert channel.resolve((), secret_of(base + 2)).names() == ["SecretRegistered"]
+    assert channel.stored() == stored
+    assert gains(channel, *locks[1:]) == (0, 20)
+    assert channel.resolve(locks, secret_of(base)).events == ()
+
+
+@pytest.mark.parametrize("change", ["amount", "expiry", "sender", "kind", "id", "order", "more", "less"])
+def test_only_the_recorded_list_pays(channel: Channel, change: str) -> None:
+    base = fresh(channel.world)
+    one, two = (lock(base + number, Side.A, 10, channel.world.now + LATER) for number in range(2))
+    settled(channel, one, two)
+    channel.world.reveal(secret_of(base), secret_of(base + 1))
+    lists = {
+        "amount": (replace(one, amount=11), two),
+        "expiry": (replace(one, expiry=one.expiry + 1), two),
+        "sender": (one, replace(two, sender=Side.B)),
+        "kind": (replace(one, kind=LockKind.POINT), two),
+        "id": (replace(one, id=LockId(1)), two),
+        "order": (replace(one, id=LockId(two.id + 1)), two),
+        "more": (one, two, lock(base + 2, Side.A, 1, one.expiry)),
+        "less": (one,),
+    }
+    assert channel.resolve(lists[change]).events == ()
+    assert gains(channel, one, two) == (0, 20)
+
+
+def test_not_before_settling(channel: Channel) -> None:
+    with pytest.raises(Reverted, match="not settled"):
+        channel.resolve(())
+    channel.close(Side.A)
+    with pytest.raises(Reverted, match="not settled"):
+        channel.resolve(())
+
+
+def test_locks_beyond_what_is_held_get_what_is_left_and_remainders_return(world: World) -> None:
+    for locked, known, expected in (
+        ((7, 0), (True, True), (0, 7)),  # 5 + 5 promised, 7 held
+        ((7, 0), (False, True), (5, 2)),  # the first back to A, then what is left
+        ((100, 3), (True, True), (90, 13)),  # more held than promised: back to its sender, each
+    ):
+        base = fresh(world)
+        locks = tuple(lock(base + number, Side.A, 5, world.now + LATER) for number in range(2))
+        channel = settled(world.channel().funded(100, 10), *locks, locked=locked)
+        held = channel.stored()[:2]
+        world.reveal(*(secret_of(base + number) for number in range(2) if known[number]))
+        world.travel(locks[0].expiry)
+        assert sum(held) == sum(expected)
+        assert gains(channel, *locks) == expected
+
+
+def test_when_nothing_is_held_any_more_the_list_is_over(world: World) -> None:
+    base = fresh(world)
+    locks = tuple(lock(base + number, Side.A, 5, world.now + LATER) for number in range(3))
+    channel = settled(world.channel().funded(100, 10), *locks, locked=(5, 0))
+    assert gains(channel, *locks, secrets=(secret_of(base),)) == (0, 5)
+    assert channel.stored()[5] == bytes(32)
+
+
+def test_locks_without_money_leave_no_record(world: World) -> None:
+    channel = world.channel().funded(100, 10)
+    one = lock(fresh(world), Side.A, 5, world.now + LATER)
+    body = Body(locks=(one,), locked=(0, 0))
+    channel.close(Side.A, 1, body)
+    channel.wait()
+    channel.settle(body)
+    assert channel.stored()[5] == bytes(32)
+
+
+def test_another_kind_of_lock_is_not_opened_by_a_secret(channel: Channel) -> None:
+    base = fresh(channel.world)
+    point = replace(lock(base, Side.A, 10, channel.world.now + LATER), kind=LockKind.POINT)
+    settled(channel, point)
+    assert gains(channel, point, secrets=(secret_of(base),)) == (0, 0)
+    channel.world.travel(point.expiry)
+    assert gains(channel, point) == (10, 0)
+
+
+def test_one_secret_opens_locks_with_the_same_key_everywhere(world: World) -> None:
+    """A path of two channels, and two parts of one payment in the second."""
+    base = fresh(world)
+    first = lock(base, Side.A, 10, world.now + LATER)
+    parts = (replace(first, id=LockId(1), amount=4), replace(first, id=LockId(2), amount=4))
+    one, two = settled(world.channel().funded(), first), settled(world.channel().funded(), *parts)
+    assert gains(two, *parts, secrets=(secret_of(base),)) == (0, 8)
+    world.travel(first.expiry + 1)
+    assert gains(one, first) == (0, 10)
+
+
+def test_a_list_both_signed_with_a_broken_tail_locks_nobody_out(channel: Channel) -> None:
+    number = fresh(channel.world)
+    one = lock(number, Side.A, 10, channel.world.now + LATER)
+    packed = one.packed() + b"tail"
+    opened = (0, 10, 0, keccak(packed), bytes(32))
+    body = keccak(b"".join(v.to_bytes(32, "big") if isinstance(v, int) else v for v in opened))
+    sender = channel.keys[0].address
+    signature = channel.sign(1, body)[1]
+    salts = channel.salts[1], keccak(channel.salts[0])
+    channel.do(sender, "close", *channel.head, 1, body, signature, *salts, value=channel.terms.close_bond)
+    channel.wait()
+    channel.do(sender, "settle", *channel.head, *opened, NATIVE)
+    channel.do(sender, "resolve_locks", *channel.head, packed, [secret_of(number)])
+    assert channel.paid(Side.B) == 4 * ETHER + 10
+
+
+def test_512_locks_fit_a_block(channel: Channel) -> None:
+    base = fresh(channel.world)
+    locks = tuple(lock(base * 1000 + number, Side.A, 10, channel.world.now + LATER) for number in range(512))
+    settled(channel, *locks)
+    secrets = [secret_of(base * 1000 + number) for number in range(128)]
+    receipt = channel.resolve(locks, *secrets)
+    assert receipt.gas < 8_000_000
+    assert receipt.event("LocksResolved")["paid_b"] == 1280
+    assert channel.stored()[5] == rest_hash(locks[128:])
+    channel.world.travel(locks[0].expiry)
+    assert gains(channel, *locks[128:]) == (3840, 0)
