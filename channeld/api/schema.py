@@ -86,6 +86,8 @@ def _faults() -> dict[str, Fault]:
             "amount_required": "the invoice leaves the amount to the payer",
             "amount_too_large": "more than the setting or the channel allows at once",
             "amount_too_small": "less than the smallest amount allowed",
+            "bad_network": "the network's profile does not make sense",
+            "bad_keystore": "the keystore cannot be read",
             "bad_config": "the configuration does not make sense",
             "channel_frozen": "the channel signs no more states; it can only be closed",
             "channel_not_open": "the channel is opening, closing or closed",
@@ -99,7 +101,7 @@ def _faults() -> dict[str, Fault]:
             "port_in_use": "another program listens at the configured address",
             "refused": "what was asked for cannot be done now; nothing changed",
             "safe_mode": "the chain's head is too old or the RPCs disagree: nothing new is begun",
-            "wrong_contract": "the contract's code is not the one this program knows",
+            "unknown_contract": "the contract's code is not the one this program knows",
         },
     }  # fmt: skip
     return {
