@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 
 from channeld.base.errors import Refused
 from channeld.base.settings import (
@@ -52,7 +51,6 @@ class TokenPolicy:
 
 
 _DEFAULT = TokenPolicy()
-_NO_POLICIES: Mapping[Address, TokenPolicy] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +62,7 @@ class Config:
     socket: Path
     """Of the API."""
     policy: TokenPolicy = _DEFAULT
-    policies: Mapping[Address, TokenPolicy] = field(default=_NO_POLICIES)
+    policies: Mapping[Address, TokenPolicy] = field(default_factory=dict)
     """Tokens with terms of their own; see `policy_for`."""
 
     rpc: tuple[str, ...] = setting("chain.rpc", many(url, 4), (), "JSON-RPC endpoints; with two, each checks the other")

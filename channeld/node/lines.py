@@ -125,6 +125,7 @@ class Lines:
         self._nursery = nursery
         self._lines: dict[NodeId, Line] = {}
         self._dialling: dict[NodeId, trio.CancelScope] = {}
+        self._news = trio.Event()
         self.addresses: dict[NodeId, HostPort] = {}
 
     def __iter__(self) -> Iterator[Line]:
@@ -152,9 +153,9 @@ class Lines:
         self.addresses[address.node] = address.at
         self._nursery.start_soon(self._kept, address, stream)
         with trio.move_on_after(timeout):
-            while (line := self._lines.get(address.node)) is None:
-                await trio.sleep(0.01)
-            return line
+            while address.node not in self._lines:
+                await self._news.wait()
+            return self._lines[address.node]
         raise Refused("unreachable", "the node did not greet us", "is it on the same chain and contract?")
 
     def keep(self, address: NodeAddress) -> None:
@@ -234,6 +235,8 @@ class Lines:
             older.scope.cancel()
             await older.ended.wait()
         self._lines[line.peer] = line
+        self._news.set()
+        self._news = trio.Event()
         log.info("peer=%s connected inbound=%s", short(line.peer[1:]), line.inbound)
         self.live(line)
         for actor in self._of(line.peer):
@@ -294,8 +297,7 @@ class Lines:
             raise PeerFault(Answer.DISCONNECT, str(fault)) from fault
         if whole is not None:
             actor.post(Got(message=whole, now=self._world.chain_time), line=line)
-            while actor.backlog > MAX_BACKLOG:
-                await trio.sleep(0.005)
+            await actor.room(MAX_BACKLOG)
 
     def _error(self, line: Line, message: wire.Error) -> None:
         if not any(message.channel_id):

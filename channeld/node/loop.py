@@ -96,6 +96,7 @@ class Actor:
         self._inbox: list[_Item] = []
         self._held: list[_Item] | None = None
         self._bell = trio.Event()
+        self._turned = trio.Event()
 
     def post(
         self,
@@ -125,6 +126,11 @@ class Actor:
         """Events that wait, for backpressure."""
         return len(self._inbox) + len(self._held or ())
 
+    async def room(self, most: int) -> None:
+        """Wait until no more than `most` events wait: backpressure for who brings them."""
+        while self.backlog > most and not self.broken:
+            await self._turned.wait()
+
     def release(self) -> None:
         """What was held because of a late fulfil may go on (R17)."""
         held, self._held = self._held or [], None
@@ -143,6 +149,8 @@ class Actor:
                     await self._take(items)
                 except Broken as fault:
                     self._stop(fault, items)
+                self._turned.set()
+                self._turned = trio.Event()
 
     def _stop(self, fault: Broken, items: list[_Item]) -> None:
         log.critical("channel=%s BROKEN %s", self.channel.name, fault)
