@@ -477,13 +477,12 @@ def settle(
     assert deadline != 0, "not closing"
     assert flags & DEAD == 0, "dead"
     if flags & (FINAL | VOID) != FINAL | VOID:
-        body_hash: bytes32 = empty(bytes32)
-        if not (
-            net == 0 and locked_ab == 0 and locked_ba == 0
-            and locks_hash == empty(bytes32) and blind == empty(bytes32)
-        ):
-            body_hash = keccak256(abi_encode(net, locked_ab, locked_ba, locks_hash, blind))
-        assert self.records[channel_id] == keccak256(abi_encode(body_hash, bond_to)), "other outcome"
+        record: bytes32 = self.records[channel_id]
+        body_hash: bytes32 = keccak256(abi_encode(net, locked_ab, locked_ba, locks_hash, blind))
+        if record != keccak256(abi_encode(body_hash, bond_to)):
+            assert net == 0 and locked_ab == 0 and locked_ba == 0, "other outcome"
+            assert locks_hash == empty(bytes32) and blind == empty(bytes32), "other outcome"
+            assert record == keccak256(abi_encode(empty(bytes32), bond_to)), "other outcome"
 
     paid_a: uint256 = word >> 168
     paid_b: uint256 = (word >> 80) & MASK88

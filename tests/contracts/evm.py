@@ -14,6 +14,8 @@ from eth.vm.execution_context import ExecutionContext
 from eth.vm.forks.prague import PragueVM
 from eth.vm.forks.prague.state import PragueState
 from eth.vm.spoof import SpoofTransaction
+from eth_typing import Address as Place
+from eth_typing import BlockNumber, Hash32
 
 from channeld.base.units import Address
 
@@ -40,28 +42,32 @@ class Evm:
     def __init__(self, timestamp: int, chain_id: int) -> None:
         self.timestamp = timestamp
         self.context = ExecutionContext(
-            coinbase=MINER,  # type: ignore[arg-type]
+            coinbase=Place(MINER),
             timestamp=timestamp,
-            block_number=1,  # type: ignore[arg-type]
+            block_number=BlockNumber(1),
             difficulty=0,
-            mix_hash=bytes(32),  # type: ignore[arg-type]
+            mix_hash=Hash32(bytes(32)),
             gas_limit=60_000_000,
             prev_hashes=(),
             chain_id=chain_id,
             base_fee_per_gas=0,
             excess_blob_gas=0,
         )
-        self.state = PragueState(AtomicDB(), self.context, BLANK_ROOT)
+        self.state = PragueState(AtomicDB(), self.context, Hash32(BLANK_ROOT))
 
     def give(self, who: Address, amount: int) -> None:
         """Add to an account's coin, out of nowhere."""
-        self.state.delta_balance(who, amount)
+        self.state.delta_balance(Place(who), amount)
+
+    def become(self, who: Address, code: bytes) -> None:
+        """Put code at an address, or take it away."""
+        self.state.set_code(Place(who), code)
 
     def balance(self, who: Address) -> int:
-        return int(self.state.get_balance(who))
+        return int(self.state.get_balance(Place(who)))
 
     def code(self, who: Address) -> bytes:
-        return bytes(self.state.get_code(who))
+        return bytes(self.state.get_code(Place(who)))
 
     def send(self, sender: Address, to: Address | None, data: bytes, value: int, gas: int) -> Result:
         """Apply one transaction, a second after the last."""
@@ -85,10 +91,10 @@ class Evm:
             self.state.lock_changes()
         transaction = SpoofTransaction(
             PragueVM.create_unsigned_transaction(
-                nonce=self.state.get_nonce(sender),
+                nonce=self.state.get_nonce(Place(sender)),
                 gas_price=GAS_PRICE,
                 gas=gas,
-                to=b"" if to is None else to,  # type: ignore[arg-type]
+                to=Place(b"" if to is None else to),
                 value=value,
                 data=data,
             ),

@@ -91,9 +91,7 @@ def deposit(channel: ModelChannel, side: Side, amount: int) -> ModelChannel:
     return replace(channel, deposit_b=channel.deposit_b + amount)
 
 
-def cooperate(
-    channel: ModelChannel, version: int, net: int, out_a: int, out_b: int
-) -> tuple[ModelChannel, Payout]:
+def cooperate(channel: ModelChannel, version: int, net: int, out_a: int, out_b: int) -> tuple[ModelChannel, Payout]:
     refuse_unless(not channel.dead, "dead")
     refuse_unless(version > channel.version, "old version")
     a, b = split(channel.deposit_a, channel.deposit_b, net)
@@ -102,8 +100,8 @@ def cooperate(
     if not channel.deadline:
         return after, Payout(a=paid_a, b=paid_b)
     if after.holds == 0 and (channel.final or not channel.beaten):
-        bond = channel.bonded
-        return replace(after, final=True, dead=True), Payout(a=paid_a, b=paid_b, bond=bond, bond_to=_name(channel.closer))
+        paid = Payout(a=paid_a, b=paid_b, bond=channel.bonded, bond_to=_name(channel.closer))
+        return replace(after, final=True, dead=True), paid
     return replace(after, void=True), Payout(a=paid_a, b=paid_b)
 
 
@@ -131,9 +129,7 @@ def challenge(channel: ModelChannel, now: int, version: int, outcome: Outcome, d
         refuse_unless(replace(outcome, bond_to="") == channel.outcome, "other body")
     else:
         refuse_unless(version > channel.version, "old version")
-    return replace(
-        channel, version=version, beaten=True, delegated=outcome.bond_to != "", void=False, outcome=outcome
-    )
+    return replace(channel, version=version, beaten=True, delegated=outcome.bond_to != "", void=False, outcome=outcome)
 
 
 def finalize(channel: ModelChannel, now: int) -> tuple[ModelChannel, Payout]:

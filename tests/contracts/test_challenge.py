@@ -46,9 +46,9 @@ def test_a_stale_close_is_beaten_and_the_victim_gets_the_bond(either: Channel) -
     either.wait()
     coin = bond_of(either, either.terms.payout_b)
     either.settle(NEW)
-    extra = 7 * ETHER if either.token == NATIVE else 0
-    assert bond_of(either, either.terms.payout_b) == coin + BOND + extra
-    assert (either.paid(Side.A), either.paid(Side.B) - (BOND if either.token == NATIVE else 0)) == (7 * ETHER, 7 * ETHER)
+    native = either.token == NATIVE
+    assert bond_of(either, either.terms.payout_b) == coin + BOND + 7 * ETHER * native
+    assert (either.paid(Side.A), either.paid(Side.B)) == (7 * ETHER, 7 * ETHER + BOND * native)
 
 
 @pytest.mark.parametrize("victim", list(Side))

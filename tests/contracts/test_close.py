@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from eth_abi.abi import encode
 
 from channeld.base.keys import ORDER, keccak
 from channeld.base.units import NATIVE, Seconds, Side
@@ -45,7 +46,9 @@ def test_without_a_state_the_version_stays(channel: Channel) -> None:
     assert channel.stored()[2] == 6
 
 
-@pytest.mark.parametrize(("asked", "given"), [(1, MIN_PERIOD), (61, 61), (30 * 86400, 30 * 86400), (2**32 - 1, 30 * 86400)])
+@pytest.mark.parametrize(
+    ("asked", "given"), [(1, MIN_PERIOD), (61, 61), (30 * 86400, 30 * 86400), (2**32 - 1, 30 * 86400)]
+)
 def test_the_period_is_clamped(world: World, asked: int, given: int) -> None:
     channel = world.channel(challenge_period=Seconds(asked)).funded()
     receipt = channel.close(Side.A)
@@ -122,3 +125,17 @@ def test_other_terms_are_another_channel(channel: Channel) -> None:
     sender = channel.keys[0].address
     channel.do(sender, "close", token, cheap, 0, bytes(32), b"", channel.salts[1], keccak(channel.salts[0]))
     assert channel.stored() == stored
+
+
+def test_a_participant_zero_has_signed_nothing(world: World) -> None:
+    """ecrecover answers zero for what is no signature: that must not be somebody."""
+    real = world.channel()
+    token, terms = real.head
+    terms = (terms[0], bytes(20), *terms[2:])
+    name = keccak(encode(["(address,address,address,address,uint256,bytes32,uint256,uint256)"], [terms]))
+    payer = real.keys[0].address
+    real.do(payer, "deposit", token, name, 1, ETHER, value=ETHER)
+    for forged in (bytes(65), bytes(64) + b"\x1b", b"\x01", bytes(31) + b"\x05" + bytes(32) + b"\x1b"):
+        with pytest.raises(Reverted, match="signature"):
+            salts = real.salts[1], keccak(real.salts[0])
+            real.do(payer, "close", token, terms, 1, Body().hash, forged, *salts, value=BOND)

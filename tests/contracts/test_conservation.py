@@ -134,7 +134,8 @@ class Twin:
             case "reveal", (int(number),):
                 self.registered.setdefault(self.locks[number].key, now)
                 return self.model, Payout()
-        raise AssertionError(name)
+            case _:
+                raise AssertionError(name)
 
     def act(self, name: str, *drawn: object) -> Receipt:
         real = self.real
@@ -148,9 +149,7 @@ class Twin:
             case "challenge", (int(version), tuple(body), bool(delegated), int(delay)):
                 victim = self.model.closer.other
                 delegation = real.delegate(victim, version, self.tower, delay) if delegated else b""
-                return real.challenge(
-                    version, self.body(body), payout=self.tower, delay=delay, delegation=delegation
-                )
+                return real.challenge(version, self.body(body), payout=self.tower, delay=delay, delegation=delegation)
             case "finalize", ():
                 opened = self.opened()
                 digest = Body(net=opened[0], locked=opened[1:3], locks=self.listed()).hash if any(opened) else bytes(32)
@@ -161,7 +160,8 @@ class Twin:
                 return real.resolve(self.model.outcome.locks if self.model.dead else ())
             case "reveal", (int(number),):
                 return self.world.reveal(secret_of(self.numbers[number]))
-        raise AssertionError(name)
+            case _:
+                raise AssertionError(name)
 
     def outcome(self, body: Body, bond_to: str = "") -> Outcome:
         ab, ba = body.held()
@@ -244,4 +244,4 @@ def test_the_plots_reach_the_end(world: World) -> None:
     assert isinstance(twin.real, Channel)
     assert twin.model.holds == 0
     assert twin.bonds == {"tower": BOND}
-    assert twin.paid == Payout(a=60 - 50 + 50 - 30 + 0, b=70 - 20 + 20 + 30) 
+    assert twin.paid == Payout(a=60 - 50 + 50 - 30 + 0, b=70 - 20 + 20 + 30)

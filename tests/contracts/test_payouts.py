@@ -97,9 +97,9 @@ def owed_in_coin(world: World, owner: Key) -> Channel:
     """A channel whose side A, a contract for the moment, is owed 10 ether."""
     channel = world.channel(payout_a=owner.address).funded()
     code = world.evm.code(owner.address)
-    world.evm.state.set_code(owner.address, bytes.fromhex(REVERTS))
+    world.evm.become(owner.address, bytes.fromhex(REVERTS))
     channel.cooperate(1)
-    world.evm.state.set_code(owner.address, code)
+    world.evm.become(owner.address, code)
     return channel
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from channeld.base.digests import Lock
 from channeld.base.keys import keccak
-from channeld.base.units import NATIVE, LockId, LockKind, Side
+from channeld.base.units import NATIVE, Amount, LockId, LockKind, Side, Timestamp
 from tests.contracts.model import rest_hash
 from tests.contracts.world import ETHER, Body, Channel, Reverted, World, key_in_registry, lock, secret_of
 
@@ -132,8 +132,8 @@ def test_only_the_recorded_list_pays(channel: Channel, change: str) -> None:
     settled(channel, one, two)
     channel.world.reveal(secret_of(base), secret_of(base + 1))
     lists = {
-        "amount": (replace(one, amount=11), two),
-        "expiry": (replace(one, expiry=one.expiry + 1), two),
+        "amount": (replace(one, amount=Amount(11)), two),
+        "expiry": (replace(one, expiry=Timestamp(one.expiry + 1)), two),
         "sender": (one, replace(two, sender=Side.B)),
         "kind": (replace(one, kind=LockKind.POINT), two),
         "id": (replace(one, id=LockId(1)), two),
@@ -200,7 +200,7 @@ def test_one_secret_opens_locks_with_the_same_key_everywhere(world: World) -> No
     """A path of two channels, and two parts of one payment in the second."""
     base = fresh(world)
     first = lock(base, Side.A, 10, world.now + LATER)
-    parts = (replace(first, id=LockId(1), amount=4), replace(first, id=LockId(2), amount=4))
+    parts = tuple(replace(first, id=LockId(number), amount=Amount(4)) for number in (1, 2))
     one, two = settled(world.channel().funded(), first), settled(world.channel().funded(), *parts)
     assert gains(two, *parts, secrets=(secret_of(base),)) == (0, 8)
     world.travel(first.expiry + 1)

@@ -1,7 +1,7 @@
 """A chain with the contracts on it, and channels to play with: what every test in this folder stands on.
 
-The chain is bare py-evm (`tests.contracts.evm`); calls are encoded from the committed ABI. Every digest, id and body hash a
-channel here uses comes from `channeld.base.digests`, so whatever the contract accepts proves that both sides
+The chain is bare py-evm (`tests.contracts.evm`); calls are encoded from the committed ABI. Every digest, id and body
+hash a channel here uses comes from `channeld.base.digests`, so whatever the contract accepts proves that both sides
 compute the same. Roles: `payer` is side A (the opener), `payee` side B; `anyone` is no party to anything.
 """
 
@@ -16,7 +16,6 @@ from eth_abi.abi import decode, encode
 
 from channeld.base.digests import (
     ALL,
-    NO_LOCKS,
     Domain,
     Lock,
     Terms,
@@ -183,7 +182,7 @@ class World:
 
     def plant(self, runtime: bytes) -> Address:
         """A contract of which only these bytes of code matter."""
-        copy = bytes.fromhex("61%04x80600a5f395ff3" % len(runtime))
+        copy = bytes.fromhex(f"61{len(runtime):04x}80600a5f395ff3")
         return self.send(self.rich, None, copy + runtime).created
 
     def fund(self, key: Key) -> Address:
@@ -353,9 +352,7 @@ class Channel:
         digest = state_digest(self.world.domain, self.id, Version(version), Digest(body))
         return self.keys[0].sign(digest), self.keys[1].sign(digest)
 
-    def agree(
-        self, version: int, net: int, out_a: int, out_b: int, valid_until: int
-    ) -> tuple[bytes, bytes]:
+    def agree(self, version: int, net: int, out_a: int, out_b: int, valid_until: int) -> tuple[bytes, bytes]:
         digest = cooperate_digest(
             self.world.domain, self.id, Version(version), net, out_a, out_b, Timestamp(valid_until)
         )
@@ -466,6 +463,3 @@ def lock(number: int, sender: Side, amount: int, expiry: int, secret: bytes | No
 
 def key_in_registry(secret: bytes) -> bytes:
     return registry_key(LockKind.HASH, sha256(secret))
-
-
-__all__ = ["NO_LOCKS", "Body", "Channel", "Event", "Receipt", "Reverted", "World"]
