@@ -185,3 +185,12 @@ def test_a_close_without_a_state_is_beaten_by_any(channel: Channel) -> None:
     channel.wait()
     channel.settle(NEW)
     assert channel.paid(Side.B) == 7 * ETHER + BOND
+
+
+def test_after_a_cooperate_there_is_no_tie(channel: Channel) -> None:
+    """The version on record is the cooperate's: a state that bears it must not come back to life."""
+    stale(channel)
+    channel.challenge(4, NEW)
+    channel.cooperate(6, out_a=ETHER, out_b=0)
+    with pytest.raises(Reverted, match="old version"):
+        channel.tower_challenge(Side.B, 6, NEW)

@@ -135,7 +135,7 @@ def test_a_participant_zero_has_signed_nothing(world: World) -> None:
     name = keccak(encode(["(address,address,address,address,uint256,bytes32,uint256,uint256)"], [terms]))
     payer = real.keys[0].address
     real.do(payer, "deposit", token, name, 1, ETHER, value=ETHER)
+    salts = real.salts[1], keccak(real.salts[0])
     for forged in (bytes(65), bytes(64) + b"\x1b", b"\x01", bytes(31) + b"\x05" + bytes(32) + b"\x1b"):
         with pytest.raises(Reverted, match="signature"):
-            salts = real.salts[1], keccak(real.salts[0])
             real.do(payer, "close", token, terms, 1, Body().hash, forged, *salts, value=BOND)
