@@ -18,6 +18,7 @@ from channeld.peers.dial import dial, keep_connected
 from channeld.peers.listen import Caps, listen
 from channeld.peers.talk import PeerStream, fresh_key, greet, welcome
 from channeld.wire.address import HostPort, NodeAddress
+from channeld.wire.handshake import Initiator
 from channeld.wire.messages import Ping, Pong, Transfer, encode
 
 DIALLER = Key(b"\x11" * 32)
@@ -268,3 +269,18 @@ async def read_to_end(stream: trio.SocketStream) -> bytes:
         pass
     await stream.aclose()
     return got
+
+
+async def test_a_message_right_behind_the_handshake_is_not_lost():
+    left, right = trio.testing.memory_stream_pair()
+    initiator = Initiator(DIALLER, fresh_key(), LISTENER.public)
+
+    async def dialler() -> None:
+        await left.send_all(initiator.act_one())
+        act, transport = initiator.act_three(bytes(await left.receive_some(50)))
+        await left.send_all(act + transport.encrypt(encode(Ping(pad=9))))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(dialler)
+        peer = await welcome(right, LISTENER, ephemeral=fresh_key())
+        assert await peer.receive() == [Ping(pad=9)]

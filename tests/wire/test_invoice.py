@@ -201,3 +201,24 @@ def test_somebody_elses_signature_is_refused():
 
     with pytest.raises(Malformed):
         iv.decode(resealed(change))
+
+
+def signed(change: dict[str, Any], head: str = "chddev") -> str:
+    """An invoice that a payee with other software signed: a field of the record is what it may not be."""
+    _, data = bech32m.decode(TEXT)
+    record = iv._RECORDS.encode(dataclasses.replace(iv._RECORDS.decode(data[:-65]), **change))
+    return bech32m.encode(head, record + PAYEE.sign(iv._digest(head, record)))
+
+
+def test_what_a_payee_signed_is_still_held_to_the_limits():
+    assert iv.decode(signed({})) == PLAIN
+    for change in (
+        {"amount": bytes(11)},
+        {"created": 2**32 - 1, "expiry": 1},
+        {"description_hash": bytes(32)},
+        {"chain_id": 1},
+    ):
+        with pytest.raises(Malformed):
+            iv.decode(signed(change))
+    with pytest.raises(Malformed):
+        iv.decode(signed({}, "chdeth"))

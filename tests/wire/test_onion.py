@@ -238,3 +238,11 @@ def test_every_failure_fits_the_one_length():
         failure.encode(Failure(code=FailureCode.SAFE_MODE, data=bytes(241)))
     with pytest.raises(Malformed):
         failure.decode(b"\x93\x01\xcd\x03\xe7\xc4\x00")
+
+
+def test_an_error_under_no_hops_secret_is_malformed():
+    error = onion.create_error(bytes(32), b"why")  # what the steps after the last hop would read
+    with pytest.raises(Malformed):
+        onion.unwrap_error([], error)
+    with pytest.raises(Malformed):
+        onion.unwrap_error(SECRETS, onion.wrap_error(SECRETS[0], error))
