@@ -14,6 +14,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 import coincurve
@@ -130,13 +131,19 @@ def _secrets(nodes: Sequence[NodeId], session: bytes) -> tuple[bytes, list[bytes
     first = public = coincurve.PublicKey.from_secret(scalar).format()
     secrets: list[bytes] = []
     for count, node in enumerate(nodes, 1):
-        secret = sha256(coincurve.PublicKey(node).multiply(scalar).format())
+        secret = sha256(_point(node).multiply(scalar).format())
         secrets.append(secret)
         if count < len(nodes):
             blinding = int.from_bytes(sha256(public + secret), "big")
             scalar = (int.from_bytes(scalar, "big") * blinding % ORDER).to_bytes(32, "big")
             public = coincurve.PublicKey.from_secret(scalar).format()
     return first, secrets
+
+
+@lru_cache(maxsize=4_096)
+def _point(node: NodeId) -> coincurve.PublicKey:
+    """A node's public key, unpacked (a square root) once; routes go over the same nodes again and again."""
+    return coincurve.PublicKey(node)
 
 
 def _filler(rhos: Sequence[bytes], frames: Sequence[bytes]) -> bytes:
