@@ -43,8 +43,8 @@ LockName = tuple[Side, LockId]
 ZERO: Final = Digest(bytes(32))
 MAX_BATCH: Final = 512
 """Most updates in one commit."""
-MAX_LOCKS: Final = 240
-"""Most locks a side may have pending in one channel; both directions together stay below the contract's 512."""
+MAX_LOCKS: Final = 256
+"""Most locks a side may have pending in one channel; both directions together are the contract's 512."""
 
 
 class Phase(Enum):

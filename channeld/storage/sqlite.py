@@ -119,6 +119,12 @@ class SqliteStore:
                     cursor.execute("ROLLBACK")
                 raise
 
+    def put_note(self, name: str, value: bytes) -> None:
+        """Remember a small thing before anything runs; like `commit`, on disk when it returns."""
+        batch = Batch()
+        batch.add("INSERT INTO notes VALUES (?, ?)", name, value)
+        self._transact([batch])
+
     def rows(self, sql: str, *values: Any) -> Sequence[Row]:
         if self._reader is not self._writer:
             return self._reader.execute(sql, values).fetchall()

@@ -18,12 +18,12 @@ BEGIN SELECT raise(ABORT, 'a version would be signed twice'); END;
 CREATE TRIGGER signed_is_kept BEFORE DELETE ON signed
 BEGIN SELECT raise(ABORT, 'what was signed is never forgotten'); END;
 
--- Opening handshakes that wait for their last message, and the memo of channels that wait for a deposit.
+-- Channels as they were agreed: the memo a deposit must carry, and what we mean to put in ourselves.
 CREATE TABLE openings (
-    id      BLOB PRIMARY KEY,          -- channel
-    memo    BLOB NOT NULL,
-    opened_at INTEGER NOT NULL,
-    open_intent TEXT NOT NULL DEFAULT ''
+    id     BLOB PRIMARY KEY,           -- channel
+    memo   BLOB NOT NULL,
+    amount BLOB NOT NULL,
+    at     INTEGER NOT NULL
 ) STRICT;
 
 -- Locks that arrived in `current` and await our decision; their onions are kept no longer.

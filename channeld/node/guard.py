@@ -1,0 +1,468 @@
+"""The node's watch on the chain: facts to the channels, and what the chain needs from us (R16-R20).
+
+Closes, challenges and registered secrets count at one confirmation; deposits at the network's depth; whatever ends
+money's way counts only in a finalized block. A fact is handed to its channel and saved there before the cursor moves
+past it, and every fact may be told twice. After each look the guard asks `closing.due` of every channel that has
+something at stake and gives the acts to the sender under names of their own, so nothing is done twice or forgotten.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import trio
+
+from channeld.base.digests import NO_LOCKS, Lock, locks_hash
+from channeld.base.errors import ChanneldError, Unreachable
+from channeld.base.keys import Key, keccak, sha256
+from channeld.base.pack import pack, unpack
+from channeld.base.units import ChannelId, LockId, LockKey, Preimage, Seconds, Side, Timestamp
+from channeld.chain import chain as seen
+from channeld.chain.chain import BlockRef, Call, Head
+from channeld.chain.follower import BlockSeen, ChainDown, ChainEvent, ChainUp, HeadMoved, Rewound, follow
+from channeld.chain.intents import Intent, Status
+from channeld.chain.reads import RpcChain
+from channeld.chain.sender import Sender
+from channeld.core import closing, events
+from channeld.core.channel import EMPTY, Channel, Phase
+from channeld.core.closing import Act, Margins, due
+from channeld.core.updating import our_locks
+from channeld.node.chainbook import note_fact
+from channeld.node.ledger import Book
+from channeld.node.loop import Actor
+from channeld.node.world import World
+from channeld.storage.store import Batch, Store
+
+log = logging.getLogger(__name__)
+MAX_SECRETS: Final = 100
+"""Secrets registered in one transaction."""
+LONGEST_PERIOD: Final = 30 * 86_400
+
+
+@dataclass(slots=True)
+class _Pending:
+    """Facts of blocks that may still go, by block number; and what they made us believe meanwhile."""
+
+    facts: dict[int, list[seen.Fact]] = field(default_factory=dict)
+    secrets: dict[LockKey, int] = field(default_factory=dict)
+    closes: dict[ChannelId, int] = field(default_factory=dict)
+
+
+class Guard:
+    """See the file's head. `memo_of(channel)`: what some deposit must carry before the channel counts."""
+
+    def __init__(
+        self,
+        *,
+        book: Book,
+        store: Store,
+        world: World,
+        chain: RpcChain,
+        sender: Sender,
+        account_key: Key,
+        memo_of: Callable[[ChannelId], bytes],
+        gone: Callable[[ChannelId], None],
+        ticked: Callable[[], None],
+        poll: float,
+        start_block: int | None = None,
+    ) -> None:
+        self.chain, self.sender = chain, sender
+        self._book, self._store, self._world, self._key = book, store, world, account_key
+        self._memo_of, self._gone, self._ticked = memo_of, gone, ticked
+        self._poll, self._start_block = poll, start_block
+        self._pending = _Pending()
+        self._registering: dict[LockKey, str] = {}
+        self._looked = False
+        self._cursor: BlockRef | None = None
+        self._known_memo: set[ChannelId] = set()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Follow the chain until cancelled. Reports started once the chain has been read up to its head."""
+        cursor = self._load_cursor()
+        sending, receiving = trio.open_memory_channel[ChainEvent](0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._follow, sending, cursor)
+            started = False
+            async with receiving:
+                async for event in receiving:
+                    try:
+                        caught_up = await self._heard(event)
+                    except Unreachable as fault:
+                        log.warning("chain: %s", fault)
+                        continue
+                    if caught_up and not started:
+                        started = True
+                        task_status.started()
+
+    async def _follow(self, sending: trio.MemorySendChannel[ChainEvent], cursor: list[BlockRef]) -> None:
+        await follow(
+            self.chain,
+            sending,
+            cursor=cursor,
+            start=self._start_block,
+            poll=self._poll,
+            max_head_age=self._world.max_head_age,
+            clock=self._world.clock,
+        )
+
+    # -- what the chain says
+
+    async def _heard(self, event: ChainEvent) -> bool:
+        """Returns whether everything up to the head has been told."""
+        match event:
+            case BlockSeen(block=block, facts=facts, head=head):
+                await self._block(block, facts)
+                self._world.head = head
+                if block.number < head.latest.number:
+                    return False
+                await self._tick(head)
+                return True
+            case HeadMoved(head=head):
+                self._world.head = head
+                await self._tick(head)
+                return True
+            case Rewound(to=to):
+                await self._rewind(to)
+                return False
+            case ChainDown(reason=reason, text=text):
+                log.warning("chain: %s: %s", reason, text)
+                return False
+            case ChainUp(head=head):
+                log.info("chain: back at block %s", head.latest.number)
+                self._world.head = head
+                return False
+
+    async def _block(self, block: BlockRef, facts: Iterable[seen.Fact]) -> None:
+        kept: list[seen.Fact] = []
+        for fact in facts:
+            match fact:
+                case seen.SeenSecret():
+                    self._secret(fact)
+                case seen.SeenClose():
+                    self._gone(fact.channel_id)
+                    if fact.channel_id in self._book.actors:
+                        self._pending.closes[fact.channel_id] = block.number
+                        await self._tell(fact)
+                case seen.SeenChallenge() | seen.SeenFinal():
+                    await self._tell(fact)
+                case seen.SeenCooperate():
+                    self._gone(fact.channel_id)
+                    kept.append(fact)
+                case seen.SeenDeposit() | seen.SeenSettle() | seen.SeenLocks():
+                    kept.append(fact)
+                case seen.SeenOwed() | seen.SeenWithdrawn():
+                    pass
+        if kept:
+            self._pending.facts[block.number] = kept
+
+    async def _tell(self, fact: seen.SeenClose | seen.SeenChallenge | seen.SeenFinal) -> None:
+        """What counts at one confirmation (R16)."""
+        actor = self._book.actors.get(fact.channel_id)
+        if actor is None:
+            return
+        event: events.Event
+        writes = Batch()
+        match fact:
+            case seen.SeenClose():
+                log.warning("channel=%s closed by side %s, v%s", actor.channel.name, fact.closer.name, fact.version)
+                event = events.SeenClose(
+                    closer=fact.closer,
+                    version=fact.version,
+                    body_hash=fact.body_hash,
+                    deadline=fact.deadline,
+                )
+                note_fact(writes, fact.channel_id, "close_tx", fact.tx_hash)
+                self._book.events.add(
+                    writes,
+                    "close_seen",
+                    channel_id=fact.channel_id,
+                    version=fact.version,
+                    deadline=fact.deadline,
+                    ours=fact.closer is actor.channel.we,
+                )
+            case seen.SeenChallenge():
+                log.warning("channel=%s challenged with version %s", actor.channel.name, fact.version)
+                event = events.SeenChallenge(version=fact.version, body_hash=fact.body_hash, bond_to=fact.bond_to)
+                self._book.events.add(writes, "challenge_seen", channel_id=fact.channel_id, version=fact.version)
+            case seen.SeenFinal():
+                event = events.SeenFinal()
+        await self._ask(actor, event, writes)
+
+    def _secret(self, fact: seen.SeenSecret) -> None:
+        """A preimage is public: whoever forwards or waits for it hears, at one confirmation."""
+        key = LockKey(sha256(fact.secret))
+        self._world.registered[key] = fact.timestamp
+        self._pending.secrets[key] = fact.block.number
+        for actor in self._book.actors.values():
+            if any(lock.key == key for lock in our_locks(actor.channel).values()):
+                actor.post(events.SeenSecret(key=key, preimage=Preimage(fact.secret), at=fact.timestamp))
+            for lock in closing.incoming_claimed(actor.channel):
+                if lock.key == key:
+                    self._book.fulfil(actor.channel.id, lock.id, Preimage(fact.secret))
+
+    async def _rewind(self, to: BlockRef) -> None:
+        log.warning("chain: reorganised after block %s", to.number)
+        pending = self._pending
+        pending.facts = {number: facts for number, facts in pending.facts.items() if number <= to.number}
+        for key in [key for key, number in pending.secrets.items() if number > to.number]:
+            del pending.secrets[key]
+            self._world.registered.pop(key, None)  # R20: `due` has it registered again at once
+            self._registering.pop(key, None)
+        for channel in [channel for channel, number in pending.closes.items() if number > to.number]:
+            del pending.closes[channel]
+            await self._ask(self._book.actors[channel], events.SeenUnclosed())
+
+    # -- what has become certain
+
+    async def _settle_down(self, head: Head) -> None:
+        """Tell the facts that have the depth they need, oldest first."""
+        final = head.finalized.number
+        deep = head.latest.number - self._world.network.confirmations + 1
+        for number in sorted(self._pending.facts):
+            left: list[seen.Fact] = []
+            for fact in self._pending.facts[number]:
+                if isinstance(fact, seen.SeenDeposit):
+                    if number <= deep:
+                        await self._deposit(fact)
+                    else:
+                        left.append(fact)
+                elif number <= final:
+                    await self._final(fact)
+                else:
+                    left.append(fact)
+            if left:
+                self._pending.facts[number] = left
+            else:
+                del self._pending.facts[number]
+        await self._save_cursor(head.finalized if final <= deep else await self.chain.block(max(0, deep)))
+
+    async def _deposit(self, fact: seen.SeenDeposit) -> None:
+        actor = self._book.actors.get(fact.channel_id)
+        if actor is None:
+            return
+        if actor.channel.phase is Phase.OPENING and fact.channel_id not in self._known_memo:
+            if fact.memo != self._memo_of(fact.channel_id):
+                log.warning("channel=%s a deposit without the agreed memo does not open it", actor.channel.name)
+                return
+            self._known_memo.add(fact.channel_id)
+        writes = Batch()
+        if actor.channel.phase is Phase.OPENING:
+            note_fact(writes, fact.channel_id, "opened_at", fact.block.timestamp)
+            note_fact(writes, fact.channel_id, "open_tx", fact.tx_hash)
+        await self._ask(actor, events.SeenDeposit(deposit_a=fact.deposit_a, deposit_b=fact.deposit_b), writes)
+
+    async def _final(self, fact: seen.Fact) -> None:
+        if not isinstance(fact, seen.SeenSettle | seen.SeenCooperate | seen.SeenLocks):
+            return
+        actor = self._book.actors.get(fact.channel_id)
+        if actor is None:
+            return
+        channel, writes = actor.channel, Batch()
+        ours = fact.paid_a if channel.we is Side.A else fact.paid_b
+        theirs = fact.paid_b if channel.we is Side.A else fact.paid_a
+        match fact:
+            case seen.SeenSettle():
+                note_fact(writes, channel.id, "paid_ours", ours)
+                note_fact(writes, channel.id, "paid_theirs", theirs)
+                await self._ask(actor, events.SeenSettled(version=fact.version), writes)
+            case seen.SeenCooperate():
+                note_fact(writes, channel.id, "close_tx", fact.tx_hash)
+                note_fact(writes, channel.id, "paid_ours", ours)
+                note_fact(writes, channel.id, "paid_theirs", theirs)
+                await self._ask(actor, events.SeenCooperated(version=fact.version), writes)
+            case seen.SeenLocks():
+                for name, paid in (("paid_ours", ours), ("paid_theirs", theirs)):
+                    note_fact(writes, channel.id, name, self._paid(channel.id, name) + paid)
+                await self._ask(actor, events.SeenResolved(left=self._left(channel, fact)), writes)
+
+    def _paid(self, channel: ChannelId, name: str) -> int:
+        rows = self._store.rows("SELECT value FROM facts WHERE channel = ? AND name = ?", channel, name)
+        return int.from_bytes(rows[0][0], "big") if rows else 0
+
+    def _left(self, channel: Channel, fact: seen.SeenLocks) -> tuple[tuple[Side, LockId], ...]:
+        """Which of the contract's locks are still unresolved: those neither registered nor expired in that block."""
+        if fact.locks_hash in (NO_LOCKS, bytes(32)) or channel.onchain is None:
+            return ()
+        locks = (closing.final_body(channel) or EMPTY).locks
+        left = [
+            name
+            for name in channel.onchain.left
+            if fact.block.timestamp <= locks[name].expiry and locks[name].key not in self._world.registered
+        ]
+        if locks_hash(locks[name] for name in left) != fact.locks_hash:
+            log.error("channel=%s the contract's list of locks is not the one we expect", channel.name)
+        return tuple(left)
+
+    # -- what is due
+
+    async def _tick(self, head: Head) -> None:
+        if not self._looked:
+            await self._look_again()
+        await self._settle_down(head)
+        for actor in list(self._book.actors.values()):
+            if self._at_stake(actor.channel):
+                await self._visit(actor, head)
+        self._world.fault = None
+        self._ticked()
+
+    @staticmethod
+    def _at_stake(channel: Channel) -> bool:
+        if channel.phase is Phase.CLOSED:
+            return False
+        return channel.phase is not Phase.OPEN or bool(channel.newest_body.locks or channel.queue or channel.coop)
+
+    async def _look_again(self) -> None:
+        """After a start: what changed while we were away and no event of a recent block will tell."""
+        for actor in list(self._book.actors.values()):
+            channel = actor.channel
+            for lock in self._locks(channel):
+                at = await self.chain.registered_at(lock.key)
+                if at:
+                    self._world.registered[lock.key] = at
+            if channel.phase is Phase.CLOSING:
+                word = await self.chain.channel(channel.id)
+                if not word.closing and not word.dead:
+                    await self._ask(actor, events.SeenUnclosed())
+        self._looked = True
+
+    @staticmethod
+    def _locks(channel: Channel) -> Iterator[Lock]:
+        yield from our_locks(channel).values()
+        yield from channel.current.body.locks.values()
+
+    async def _visit(self, actor: Actor, head: Head) -> None:
+        channel = actor.channel
+        unregistered = []
+        for lock in our_locks(channel).values():
+            if head.finalized.timestamp > lock.expiry and lock.key not in unregistered:
+                at = await self.chain.registered_at(lock.key, head.finalized)
+                if not at:
+                    unregistered.append(lock.key)
+        await self._ask(
+            actor,
+            events.SeenHead(
+                now=head.latest.timestamp,
+                final=head.finalized.timestamp,
+                registered=self._world.registered,
+                unregistered=frozenset(unregistered),
+            ),
+        )
+        channel = actor.channel
+        acts = due(
+            channel, now=head.latest.timestamp, registered=self._world.registered, margins=self._margins(channel)
+        )
+        for act in acts:
+            await self._act(channel, act)
+
+    def _margins(self, channel: Channel) -> Margins:
+        network = self._world.network
+        period = min(max(channel.terms.challenge_period, network.min_challenge_period), LONGEST_PERIOD)
+        return Margins(inclusion=network.delta_inclusion, skew=network.clock_skew, period=Seconds(period))
+
+    async def _act(self, channel: Channel, act: Act) -> None:
+        contracts, token, terms = self.chain.contracts, channel.token, channel.terms
+        name = channel.id.hex()
+        match act:
+            case closing.CooperateAct():
+                a, b = (b"", act.signature_theirs) if channel.we is Side.A else (act.signature_theirs, b"")
+                call = contracts.cooperate(
+                    token,
+                    terms,
+                    version=act.version,
+                    net=act.net,
+                    out_a=act.out_a,
+                    out_b=act.out_b,
+                    valid_until=act.valid_until,
+                    signature_a=a,
+                    signature_b=b,
+                )
+                await self._submit(f"cooperate:{name}:{act.version}", call, act.valid_until)
+            case closing.CloseAct():
+                call = contracts.close(
+                    token,
+                    terms,
+                    version=act.version,
+                    body_hash=act.body_hash,
+                    signature=act.signature,
+                    salt_other=act.salt_other,
+                    salt_own_hash=keccak(channel.salt_ours),
+                )
+                await self._submit(f"close:{name}:{act.version}", call)
+            case closing.ChallengeAct():
+                call = contracts.challenge(
+                    token,
+                    terms,
+                    version=act.version,
+                    body_hash=act.body_hash,
+                    signature_a=act.signature_a,
+                    signature_b=act.signature_b,
+                )
+                await self._submit(f"challenge:{name}:{act.version}", call, act.before)
+            case closing.FinalizeAct():
+                call = contracts.finalize(token, terms, body_hash=act.body_hash, bond_to=act.bond_to)
+                await self._submit(f"finalize:{name}", call)
+            case closing.SettleAct():
+                call = contracts.settle(
+                    token,
+                    terms,
+                    net=act.net,
+                    locked_ab=act.locked_ab,
+                    locked_ba=act.locked_ba,
+                    locks_hash=act.locks_hash,
+                    blind=act.blind,
+                    bond_to=act.bond_to,
+                )
+                await self._submit(f"settle:{name}", call)
+            case closing.ResolveAct():
+                call = contracts.resolve_locks(token, terms, act.locks, act.secrets)
+                await self._submit(f"resolve:{name}:{keccak(act.locks)[:4].hex()}", call)
+            case closing.RegisterAct():
+                await self._register(act)
+
+    async def _register(self, act: closing.RegisterAct) -> None:
+        """Each secret belongs to one transaction, until that one has failed."""
+        wanted = []
+        for secret in act.secrets:
+            under = self._registering.get(LockKey(sha256(secret)))
+            intent = await self.sender.find(under) if under else None
+            if intent is None or intent.status in (Status.FAILED, Status.DROPPED):
+                wanted.append(secret)
+        for at in range(0, len(wanted), MAX_SECRETS):
+            some = wanted[at : at + MAX_SECRETS]
+            key = f"register:{keccak(b''.join(some)).hex()}"
+            for secret in some:
+                self._registering[LockKey(sha256(secret))] = key
+            log.warning("registering %s secrets on chain, before %s", len(some), act.before)
+            await self._submit(key, self.chain.contracts.register(some), act.before)
+
+    async def _submit(self, key: str, call: Call, deadline: Timestamp | None = None) -> None:
+        await self.sender.submit(Intent.of(self._key.address, key, call, deadline=deadline))
+
+    async def _ask(self, actor: Actor, event: events.Event, writes: Batch | None = None) -> None:
+        try:
+            await actor.ask(event, writes=writes)
+        except ChanneldError as fault:
+            log.error("channel=%s %s: %s", actor.channel.name, type(event).__name__, fault)
+
+    # -- where we stand
+
+    def _load_cursor(self) -> list[BlockRef]:
+        rows = self._store.rows("SELECT value FROM notes WHERE name = 'cursor'")
+        if not rows:
+            return []
+        number, hash_, timestamp = unpack(rows[0][0])
+        return [BlockRef(number=number, hash=hash_, timestamp=timestamp)]
+
+    async def _save_cursor(self, block: BlockRef) -> None:
+        if self._cursor == block:
+            return
+        self._cursor = block
+        batch = Batch()
+        batch.add(
+            "INSERT INTO notes VALUES ('cursor', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            pack([block.number, block.hash, block.timestamp]),
+        )
+        await self._store.commit(batch)

@@ -1,0 +1,374 @@
+"""Opening: three messages agree on the terms and the memo, then the first deposit makes the channel.
+
+Nothing is signed: a deposit alone is safe, because a close without a state returns it. Both sides save the channel,
+both salts and the memo before money moves. A nonce is used once per node, so a salt is known to one peer only.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import trio
+
+from channeld.base.digests import Domain, Terms, channel_id, salt_commitment
+from channeld.base.errors import Refused, Unreachable
+from channeld.base.keys import Key, keccak
+from channeld.base.units import MAX_AMOUNT, NATIVE, Address, Amount, ChannelId, Digest, NodeId, Seconds, Side
+from channeld.chain.bindings import Contracts
+from channeld.chain.intents import Intent, Status
+from channeld.chain.reads import RpcChain
+from channeld.chain.sender import Sender
+from channeld.core.channel import MAX_LOCKS, Channel, Phase
+from channeld.core.events import Connected
+from channeld.node.chainbook import note_fact
+from channeld.node.config import Config
+from channeld.node.ledger import Book
+from channeld.node.lines import Line, Lines
+from channeld.node.world import World
+from channeld.storage.store import Batch, Store
+from channeld.wire import memo
+from channeld.wire import messages as wire
+
+log = logging.getLogger(__name__)
+MAX_PENDING: Final = 16
+"""Handshakes of a peer that may be open at once."""
+PATIENCE: Final = 30.0
+LONGEST_PERIOD: Final = 30 * 86_400
+
+
+@dataclass(eq=False, slots=True)
+class _Ours:
+    """A handshake that we began."""
+
+    sent: wire.OpenChannel
+    line: Line
+    answered: trio.Event = field(default_factory=trio.Event)
+    channel: Channel | None = None
+    refused: Refused | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Theirs:
+    """A handshake of the peer's, answered and not yet agreed."""
+
+    channel: Channel
+    sealed: bytes
+    match: Amount
+
+
+class Openings:
+    """See the file's head. `start(channel)` gives a new channel its actor."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        book: Book,
+        store: Store,
+        world: World,
+        lines: Lines,
+        chain: RpcChain,
+        sender: Sender,
+        domain: Domain,
+        account_key: Key,
+        randomness: Callable[[int], bytes],
+        start: Callable[[Channel], Awaitable[None]],
+        nursery: trio.Nursery,
+    ) -> None:
+        self._config, self._book, self._store, self._world, self._lines = config, book, store, world, lines
+        self._chain, self._sender, self._domain, self._key = chain, sender, domain, account_key
+        self._randomness, self._start, self._nursery = randomness, start, nursery
+        self._contracts: Contracts = chain.contracts
+        self._allowance = trio.Lock()
+        self._ours: dict[bytes, _Ours] = {}
+        self._theirs: dict[tuple[NodeId, ChannelId], _Theirs] = {}
+
+    def salt(self, nonce: int) -> bytes:
+        """Our salt of the channel with that nonce; found again from the account key alone."""
+        return self._key.derive_bytes(f"salt/{nonce}")
+
+    # -- asked from outside
+
+    async def open(
+        self,
+        peer: NodeId,
+        *,
+        token: Address,
+        amount: Amount,
+        peer_amount: Amount,
+        challenge_period: Seconds | None,
+        public: bool,
+    ) -> ChannelId:
+        """Agree on a channel with a connected peer and start depositing `amount`; returns once it is saved.
+
+        Refused: unknown_peer, safe_mode, peer_refused, amount_too_large, bad_period.
+        """
+        self._world.must_be_safe()
+        line = self._lines.of(peer)
+        if line is None:
+            raise Refused("unknown_peer", f"not connected to {peer.hex()}", "connect first, with id@host:port")
+        period = challenge_period or self._config.period
+        if not self._config.network.min_challenge_period <= period <= LONGEST_PERIOD:
+            raise Refused("bad_period", f"a challenge period of {period} s is not allowed on this network")
+        if not 0 <= amount <= MAX_AMOUNT or amount + peer_amount == 0:
+            raise Refused("amount_too_small", "a channel needs a deposit")
+        asked = self._proposal(token, amount, peer_amount, Seconds(period), public)
+        ours = self._ours[asked.open_id] = _Ours(asked, line)
+        line.send([asked])
+        try:
+            with trio.move_on_after(PATIENCE):
+                await ours.answered.wait()
+        finally:
+            del self._ours[asked.open_id]
+        if ours.refused is not None:
+            raise ours.refused
+        if ours.channel is None:
+            raise Refused("peer_refused", f"the peer did not answer within {PATIENCE:g} s", "try again later")
+        if amount:
+            self._nursery.start_soon(self._fund, ours.channel, amount)
+        return ours.channel.id
+
+    def _proposal(
+        self, token: Address, amount: Amount, peer_amount: Amount, period: Seconds, public: bool
+    ) -> wire.OpenChannel:
+        nonce = int.from_bytes(self._randomness(8), "big")
+        while self._nonce_used(nonce):
+            nonce = int.from_bytes(self._randomness(8), "big")
+        return wire.OpenChannel(
+            open_id=Digest(self._randomness(32)),
+            token=token,
+            participant=self._key.address,
+            payout=self._key.address,
+            challenge_period=period,
+            close_bond=self._config.network.close_bond,
+            nonce=nonce,
+            salt=self.salt(nonce),
+            deposit_opener=amount,
+            deposit_acceptor=peer_amount,
+            max_locks=min(self._config.max_locks, MAX_LOCKS),
+            public=public,
+        )
+
+    def _nonce_used(self, nonce: int) -> bool:
+        held = [actor.channel for actor in self._book.actors.values()] + [t.channel for t in self._theirs.values()]
+        return any(channel.terms.nonce == nonce for channel in held)
+
+    # -- heard from peers
+
+    async def heard(self, line: Line, message: wire.Message) -> None:
+        match message:
+            case wire.OpenChannel():
+                self._asked(line, message)
+            case wire.AcceptChannel():
+                await self._accepted(line, message)
+            case wire.ChannelAgreed():
+                await self._agreed(line, message)
+            case wire.OpenRefused():
+                ours = self._ours.get(message.open_id)
+                if ours is not None and ours.line is line:
+                    ours.refused = Refused("peer_refused", f"the peer refuses ({message.code}): {message.text}")
+                    ours.answered.set()
+            case _:
+                pass
+
+    def _asked(self, line: Line, asked: wire.OpenChannel) -> None:
+        """The acceptor's answer. What we refuse costs us nothing."""
+        try:
+            self._must_accept(line, asked)
+            terms = self._terms(asked, self._key.address, self._key.address, self.salt(asked.nonce))
+        except (Refused, ValueError) as fault:
+            code = fault.code if isinstance(fault, Refused) else "bad_terms"
+            line.send([wire.OpenRefused(open_id=asked.open_id, code=code, text=str(fault)[:200])])
+            return
+        channel = self._channel(line.peer, terms, asked, Side.B, asked.salt, min(asked.max_locks, self._max_locks))
+        sealed = memo.seal_salt(self._key.secret, asked.nonce, asked.salt)
+        match = min(asked.deposit_acceptor, self._config.policy_for(asked.token).match_deposit)
+        self._theirs[line.peer, channel.id] = _Theirs(channel, sealed, Amount(match))
+        line.send(
+            [
+                wire.AcceptChannel(
+                    open_id=asked.open_id,
+                    participant=self._key.address,
+                    payout=self._key.address,
+                    salt=channel.salt_ours,
+                    max_locks=channel.max_locks,
+                    sealed=sealed,
+                ),
+            ],
+        )
+
+    @property
+    def _max_locks(self) -> int:
+        return min(self._config.max_locks, MAX_LOCKS)
+
+    def _must_accept(self, line: Line, asked: wire.OpenChannel) -> None:
+        network, policy = self._config.network, self._config.policy_for(asked.token)
+        self._world.must_be_safe()
+        if not self._config.accept_channels:
+            raise Refused("not_accepting", "this node opens channels only itself")
+        for known in [name for name in self._theirs if name[0] == line.peer][: -MAX_PENDING + 1]:
+            del self._theirs[known]
+        if not network.min_challenge_period <= asked.challenge_period <= LONGEST_PERIOD:
+            raise Refused("bad_period", f"a challenge period of {asked.challenge_period} s")
+        if not network.close_bond // 2 <= asked.close_bond <= network.close_bond * 4:
+            raise Refused("bad_bond", f"a close bond of {asked.close_bond} wei, about {network.close_bond} is usual")
+        if asked.deposit_opener < policy.min_deposit:
+            raise Refused("amount_too_small", f"a deposit of {asked.deposit_opener}, at least {policy.min_deposit}")
+        if asked.max_locks < 1:
+            raise Refused("bad_terms", "a channel without locks")
+        if self._nonce_used(asked.nonce):
+            raise Refused("nonce_used", "that nonce is in use here, take another")
+
+    def _terms(self, asked: wire.OpenChannel, participant: Address, payout: Address, salt_b: bytes) -> Terms:
+        return Terms(
+            participant_a=asked.participant,
+            participant_b=participant,
+            payout_a=asked.payout,
+            payout_b=payout,
+            challenge_period=asked.challenge_period,
+            salt_commitment=salt_commitment(keccak(asked.salt), keccak(salt_b)),
+            close_bond=asked.close_bond,
+            nonce=asked.nonce,
+        )
+
+    def _channel(
+        self, peer: NodeId, terms: Terms, asked: wire.OpenChannel, we: Side, theirs: bytes, max_locks: int
+    ) -> Channel:
+        return Channel(
+            id=channel_id(self._domain, asked.token, terms.hash),
+            domain=self._domain,
+            token=asked.token,
+            terms=terms,
+            we=we,
+            peer=peer,
+            salt_ours=self.salt(asked.nonce),
+            salt_theirs=theirs,
+            max_locks=max_locks,
+            public=asked.public,
+        )
+
+    async def _accepted(self, line: Line, said: wire.AcceptChannel) -> None:
+        ours = self._ours.get(said.open_id)
+        if ours is None or ours.line is not line or ours.answered.is_set():
+            return
+        asked = ours.sent
+        try:
+            if not 0 < said.max_locks <= asked.max_locks:
+                raise ValueError(f"max_locks of {said.max_locks}")
+            terms = self._terms(asked, said.participant, said.payout, said.salt)
+            sealed = memo.seal_salt(self._key.secret, asked.nonce, said.salt)
+            text = memo.build(terms=terms, salt_a=asked.salt, salt_b=said.salt, sealed_a=sealed, sealed_b=said.sealed)
+        except ValueError as fault:
+            ours.refused = Refused("peer_refused", f"the peer's answer does not fit: {fault}")
+            ours.answered.set()
+            return
+        channel = self._channel(line.peer, terms, asked, Side.A, said.salt, said.max_locks)
+        await self._save(channel, text, asked.deposit_opener)
+        line.send([wire.ChannelAgreed(channel_id=channel.id, sealed=sealed)])
+        await self._begin(channel, line)
+        ours.channel = channel
+        ours.answered.set()
+
+    async def _agreed(self, line: Line, said: wire.ChannelAgreed) -> None:
+        theirs = self._theirs.pop((line.peer, said.channel_id), None)
+        if theirs is None:
+            return
+        channel = theirs.channel
+        salt_a, salt_b = channel.salts
+        text = memo.build(
+            terms=channel.terms,
+            salt_a=salt_a,
+            salt_b=salt_b,
+            sealed_a=said.sealed,
+            sealed_b=theirs.sealed,
+        )
+        await self._save(channel, text, theirs.match)
+        await self._begin(channel, line)
+        if theirs.match:
+            self._nursery.start_soon(self._fund, channel, theirs.match)
+
+    async def _save(self, channel: Channel, text: bytes, amount: Amount) -> None:
+        batch = Batch()
+        batch.channel(channel)
+        batch.add(
+            "INSERT INTO openings VALUES (?, ?, ?, ?)",
+            *(channel.id, text, amount.to_bytes(16, "big"), self._world.now),
+        )
+        await self._store.commit(batch)
+
+    async def _begin(self, channel: Channel, line: Line) -> None:
+        await self._start(channel)
+        self._book.actors[channel.id].post(Connected(), line=line)
+
+    # -- money
+
+    def memo_of(self, channel: ChannelId) -> bytes:
+        """The memo that some deposit of the channel must carry before we call it open."""
+        rows = self._store.rows("SELECT memo FROM openings WHERE id = ?", channel)
+        return bytes(rows[0][0]) if rows else b""
+
+    def resume(self) -> None:
+        """After a restart: deposits that were meant and may not have been submitted; submitting twice is once."""
+        for actor in self._book.actors.values():
+            if actor.channel.phase is Phase.OPENING:
+                for (amount,) in self._store.rows("SELECT amount FROM openings WHERE id = ?", actor.channel.id):
+                    if any(amount):
+                        self._nursery.start_soon(self._fund, actor.channel, Amount(int.from_bytes(amount, "big")))
+
+    async def _fund(self, channel: Channel, amount: Amount) -> None:
+        try:
+            await self._deposit(channel, amount, "0", self.memo_of(channel.id))
+        except (Refused, Unreachable) as fault:
+            log.error("channel=%s deposit failed: %s", channel.name, fault)
+            batch = Batch()
+            self._book.events.add(batch, "deposit_failed", channel_id=channel.id, reason=str(fault))
+            await self._store.commit(batch)
+            self._book.events.ring()
+
+    async def deposit(self, channel: ChannelId, amount: Amount, name: str) -> Intent:
+        """Top up our side of an open channel. `name` makes asking twice asking once."""
+        actor = self._book.actors.get(channel)
+        if actor is None:
+            raise Refused("unknown_channel", "no channel of ours has this id")
+        if actor.channel.phase not in (Phase.OPENING, Phase.OPEN):
+            raise Refused("channel_closing", f"channel {actor.channel.name} is {actor.channel.phase.value}")
+        text = self.memo_of(channel) if actor.channel.phase is Phase.OPENING else b""
+        return await self._deposit(actor.channel, amount, name, text)
+
+    async def _deposit(self, channel: Channel, amount: Amount, name: str, text: bytes) -> Intent:
+        key = f"deposit:{channel.id.hex()}:{name}"
+        known = await self._sender.find(key)
+        if known is not None and not known.status.over:
+            return await self._mined(key, channel)
+        if known is not None and known.status is Status.BURIED:
+            return known
+        call = self._contracts.deposit(channel.token, channel.terms.hash, channel.we, amount, text)
+        if channel.token == NATIVE:
+            await self._sender.submit(Intent.of(self._key.address, key, call))
+            return await self._mined(key, channel)
+        async with self._allowance:  # one at a time: an approval replaces the one before
+            await self._approve(channel, amount, name)
+            await self._sender.submit(Intent.of(self._key.address, key, call))
+            return await self._mined(key, channel)
+
+    async def _approve(self, channel: Channel, amount: Amount, name: str) -> None:
+        """An ERC-20 is taken by the contract, which needs leave: exactly what this deposit needs."""
+        if await self._chain.allowance(channel.token, self._key.address) >= amount:
+            return
+        key = f"approve:{channel.id.hex()}:{name}"
+        await self._sender.submit(Intent.of(self._key.address, key, self._contracts.approve(channel.token, amount)))
+        done = await self._sender.wait(key)
+        if not done.succeeded:
+            raise Refused("deposit_failed", f"approve: {done.reason}")
+
+    async def _mined(self, key: str, channel: Channel) -> Intent:
+        done = await self._sender.wait(key)
+        if not done.succeeded or done.receipt is None:
+            raise Refused("deposit_failed", f"the deposit was not made: {done.reason}", "has the account enough?")
+        batch = Batch()
+        note_fact(batch, channel.id, "open_tx", done.receipt.tx_hash)
+        await self._store.commit(batch)
+        return done

@@ -1,0 +1,334 @@
+"""A node's process: the one tree of nurseries, what lives under what, and who goes last.
+
+The store outlives everything, since all others save there. Over it the channels' actors; over them the sender and the
+guard, which must have read the chain up to its head once; then the peers; at last whoever calls the socket. Shutdown
+is that order backwards, and a crash at any moment is only a shutdown without the politeness: what is saved is found
+again, and owed acts are done first.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import trio
+
+from channeld.base.digests import Domain
+from channeld.base.errors import ChanneldError, Refused, Unreachable
+from channeld.base.keys import Key
+from channeld.base.units import Seconds
+from channeld.chain.bindings import Contracts
+from channeld.chain.reads import RpcChain
+from channeld.chain.rpc import Rpc
+from channeld.chain.sender import Sender
+from channeld.core.channel import Channel
+from channeld.node.chainbook import Intents
+from channeld.node.config import Config
+from channeld.node.forwarding import Desk
+from channeld.node.gossip import Gossip
+from channeld.node.guard import Guard
+from channeld.node.ledger import Book
+from channeld.node.lines import Lines
+from channeld.node.loop import Actor
+from channeld.node.opening import Openings
+from channeld.node.payments import Payments
+from channeld.node.service import Service
+from channeld.node.towers import Towers
+from channeld.node.world import World
+from channeld.peers.listen import listen
+from channeld.storage.sqlite import SqliteStore
+from channeld.wire.address import HostPort, NodeAddress, node_address
+from routing.fees import Policy
+from routing.graph import Graph
+
+log = logging.getLogger(__name__)
+STORE: Final = "node.sqlite3"
+MAX_EXPIRY: Final = 14 * 86_400
+"""Seconds for which a lock may at most be pending with us."""
+
+
+async def run(
+    config: Config,
+    key: Key,
+    *,
+    clock: Callable[[], float] = time.time,
+    randomness: Callable[[int], bytes] = secrets.token_bytes,
+    task_status: trio.TaskStatus[Service] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run a node until cancelled or told to stop; `started` once it takes connections.
+
+    Args:
+        key: the account: participant in every channel, payer of gas, root of all other keys.
+        clock: seconds since 1970.
+
+    Raises:
+        Refused: `wrong_chain`, `unknown_contract`, `bad_database`, `port_in_use`, `other_account`.
+        Unreachable: the RPC endpoint does not answer.
+    """
+    try:
+        async with AsyncExitStack() as stack:
+            await _run(config, key, clock, randomness, stack, task_status)
+    except ExceptionGroup as group:
+        fault = _first(group)
+        if fault is None:
+            raise
+        raise fault from None
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> ChanneldError | None:
+    """The first error raised on purpose in a group that holds nothing else."""
+    found: ChanneldError | None = None
+    for fault in group.exceptions:
+        inner = _first(fault) if isinstance(fault, BaseExceptionGroup) else fault
+        if not isinstance(inner, ChanneldError):
+            return None
+        found = found or inner
+    return found
+
+
+@dataclass(slots=True)
+class _House:
+    """What the parts share while they are put together."""
+
+    config: Config
+    key: Key
+    node_key: Key
+    domain: Domain
+    store: SqliteStore
+    world: World
+    chain: RpcChain
+    sender: Sender
+    book: Book
+    randomness: Callable[[int], bytes]
+    actors: trio.Nursery
+    tasks: trio.Nursery
+
+    def policy(self, channel: Channel) -> Policy:
+        """What we ask for forwarding out of a channel."""
+        mine = self.config.policy_for(channel.token)
+        return Policy(
+            fee_base=mine.fee_base,
+            fee_ppm=mine.fee_ppm,
+            expiry_delta=Seconds(self.config.network.forward_delta),
+            min_lock=mine.min_lock,
+            max_lock=mine.max_lock,
+        )
+
+    async def start(self, channel: Channel) -> None:
+        """Give a saved channel its actor."""
+        actor = Actor(channel, self.key, self.store, self.book, now=lambda: self.world.now)
+        self.book.actors[channel.id] = actor
+        await self.actors.start(actor.run)
+
+
+async def _run(
+    config: Config,
+    key: Key,
+    clock: Callable[[], float],
+    randomness: Callable[[int], bytes],
+    stack: AsyncExitStack,
+    task_status: trio.TaskStatus[Service],
+) -> None:
+    network, node_key = config.network, key.derive("node")
+    domain = Domain(chain_id=network.chain_id, manager=config.manager)
+    chain = await _connect(config, stack)
+    store = SqliteStore(config.data_dir / STORE)
+    stack.callback(store.close)
+    _same_account(store, key, domain)
+    sender = Sender(
+        chain.rpc,
+        key,
+        Intents(store),
+        chain_id=network.chain_id,
+        fees=network.fees,
+        finality=network.finality,
+        poll=network.poll,
+    )
+    stopping = trio.Event()
+    async with trio.open_nursery() as actors, trio.open_nursery() as tasks:
+        world = World(network=network, clock=clock, max_head_age=network.max_head_age)
+        house = _House(
+            config=config,
+            key=key,
+            node_key=node_key,
+            domain=domain,
+            store=store,
+            world=world,
+            chain=chain,
+            sender=sender,
+            book=Book(store, world, tasks),
+            randomness=randomness,
+            actors=actors,
+            tasks=tasks,
+        )
+        for channel in store.channels():
+            await house.start(channel)
+        service = await _furnish(house, stopping)
+        task_status.started(service)
+        await stopping.wait()
+        tasks.cancel_scope.cancel()
+        actors.cancel_scope.cancel()
+
+
+async def _connect(config: Config, stack: AsyncExitStack) -> RpcChain:
+    """The first endpoint that answers and has our contracts."""
+    network = config.network
+    contracts = await trio.to_thread.run_sync(partial(Contracts, manager=config.manager, registry=config.registry))
+    trouble = Unreachable("no JSON-RPC endpoint is given")
+    for url in config.rpc:
+        rpc = await stack.enter_async_context(Rpc(url))
+        chain = RpcChain(rpc, contracts, chain_id=network.chain_id, finality=network.finality)
+        try:
+            await chain.check()
+        except Unreachable as fault:
+            log.warning("rpc passed over: %s", fault)
+            trouble = fault
+        else:
+            return chain
+    raise trouble
+
+
+def _same_account(store: SqliteStore, key: Key, domain: Domain) -> None:
+    """A database belongs to one account, chain and contract; mixing them would sign with the wrong key."""
+    ours = key.address + domain.manager + domain.chain_id.to_bytes(8, "big")
+    rows = store.rows("SELECT value FROM notes WHERE name = 'owner'")
+    if rows and rows[0][0] != ours:
+        text = "the database belongs to another account, chain or contract"
+        raise Refused("other_account", text, "check the data directory and the network")
+    if not rows:
+        store.put_note("owner", ours)
+
+
+async def _furnish(house: _House, stopping: trio.Event) -> Service:
+    """Build the parts in the order in which they need each other, and start them."""
+    config, book, store, world, tasks = house.config, house.book, house.store, house.world, house.tasks
+    graph = Graph()
+    lines = Lines(book, world, house.node_key, house.domain, tasks)
+    openings = Openings(
+        config=config,
+        book=book,
+        store=store,
+        world=world,
+        lines=lines,
+        chain=house.chain,
+        sender=house.sender,
+        domain=house.domain,
+        account_key=house.key,
+        randomness=house.randomness,
+        start=house.start,
+        nursery=tasks,
+    )
+    payments = Payments(
+        book,
+        store,
+        world,
+        graph,
+        domain=house.domain,
+        us=house.node_key.public,
+        randomness=house.randomness,
+        nursery=tasks,
+    )
+    desk = Desk(book, store, world, house.node_key, policy=house.policy, max_expiry=MAX_EXPIRY)
+    at = await _listen(config, house.node_key, lines, tasks)
+    gossip = Gossip(
+        book=book,
+        store=store,
+        world=world,
+        lines=lines,
+        graph=graph,
+        chain=house.chain,
+        domain=house.domain,
+        node_key=house.node_key,
+        account_key=house.key,
+        policy=house.policy,
+        alias=config.alias,
+        addresses=_announced(config, at),
+        nursery=tasks,
+    )
+    towers = Towers(
+        book=book,
+        store=store,
+        world=world,
+        domain=house.domain,
+        account_key=house.key,
+        randomness=house.randomness,
+        nursery=tasks,
+    )
+    guard = Guard(
+        book=book,
+        store=store,
+        world=world,
+        chain=house.chain,
+        sender=house.sender,
+        account_key=house.key,
+        memo_of=openings.memo_of,
+        gone=gossip.seen_gone,
+        ticked=desk.sweep,
+        poll=config.network.poll,
+    )
+    book.arrivals, book.payer = desk, payments
+    lines.openings, lines.gossip, lines.live = openings, gossip, gossip.live
+
+    def changed(channel: Channel) -> None:
+        towers.changed(channel)
+        gossip.changed(channel)
+
+    book.changed = changed
+    gossip.load()
+    await tasks.start(house.sender.run)
+    await tasks.start(guard.run)
+    desk.recover()
+    payments.resume()
+    openings.resume()
+    towers.load()
+    for uri in config.towers:
+        towers.add_later(node_address(uri))
+    _dial_known(store, lines)
+    return Service(
+        config=config,
+        book=book,
+        store=store,
+        world=world,
+        lines=lines,
+        openings=openings,
+        payments=payments,
+        desk=desk,
+        guard=guard,
+        gossip=gossip,
+        towers=towers,
+        account_key=house.key,
+        node_key=house.node_key,
+        domain=house.domain,
+        randomness=house.randomness,
+        listen=at,
+        stop=stopping,
+    )
+
+
+async def _listen(config: Config, node_key: Key, lines: Lines, tasks: trio.Nursery) -> HostPort:
+    """Take connections; their messages wait until the node is furnished, since nobody reads them before."""
+    host, port = config.listen
+    serve = partial(listen, HostPort(host=host, port=port), node_key, lines.welcome)
+    try:
+        at: HostPort = await tasks.start(serve)
+    except Unreachable as fault:
+        raise Refused("port_in_use", str(fault), "choose another with peers.listen, port 0 for any") from None
+    return at
+
+
+def _announced(config: Config, at: HostPort) -> tuple[str, ...]:
+    if config.announce:
+        return tuple(str(HostPort(host=host, port=port)) for host, port in config.announce)
+    return () if at.host in ("0.0.0.0", "::") else (str(at),)
+
+
+def _dial_known(store: SqliteStore, lines: Lines) -> None:
+    """Peers we have dialled before are dialled again."""
+    for node, host, port in store.rows("SELECT node, host, port FROM peers"):
+        lines.keep(NodeAddress(node=node, at=HostPort(host=host, port=port)))
