@@ -46,13 +46,12 @@ class _Line:
     def call(self, method: str, /, **params: Any) -> Any:
         """Send one request and give its result; ApiError or Unreachable, as the client of `connection`."""
         known = self.schema.methods.get(method)
+        return self.ask(method, known.write(**params) if known else params)
+
+    def ask(self, method: str, params: dict[str, Any]) -> Any:
+        """The same for any method, with parameters as they travel."""
         self._numbered += 1
-        request = {
-            "jsonrpc": "2.0",
-            "id": self._numbered,
-            "method": method,
-            "params": known.write(**params) if known else params,
-        }
+        request = {"jsonrpc": "2.0", "id": self._numbered, "method": method, "params": params}
         try:
             self._socket.sendall(json.dumps(request).encode() + b"\n")
             line = self._answers.readline()

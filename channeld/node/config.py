@@ -142,9 +142,6 @@ class Config:
         for policy in (self.policy, *self.policies.values()):
             if policy.min_lock > policy.max_lock:
                 raise Refused("bad_config", "policy.min_lock: above max_lock", "swap them")
-        if self.tower_receipts > len(self.towers):
-            hint = f"{len(self.towers)} towers are configured"
-            raise Refused("bad_config", "towers.receipts: more than there are towers", hint)
 
 
 def _known(address: Address | None) -> Address:

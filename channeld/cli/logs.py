@@ -1,0 +1,55 @@
+"""Logs on stderr, one line each: `time=… level=info at=node.guard msg="…" fault=…`, or the same as JSON.
+
+A fault's traceback stands in the same line, escaped, so that a line is always a whole entry.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from typing import Final
+
+QUIET: Final = ("httpx", "httpcore", "web3", "urllib3", "eth", "asyncio")
+"""Libraries that speak of every request; they are heard from `warning` on."""
+
+
+class OneLine(logging.Formatter):
+    """Formats a record as one line, as key=value or as JSON."""
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        super().__init__()
+        self._as_json = as_json
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        said = {
+            "time": f"{moment}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "at": record.name.removeprefix("channeld."),
+            "msg": record.getMessage(),
+        }
+        if record.exc_info:
+            fault = record.exc_info[1]
+            said["fault"] = f"{type(fault).__name__}: {fault}"
+            said["trace"] = self.formatException(record.exc_info)
+        if self._as_json:
+            return json.dumps(said)
+        return " ".join(f"{name}={_quoted(value)}" for name, value in said.items())
+
+
+def _quoted(text: str) -> str:
+    plain = text and text.isprintable() and not any(mark in text for mark in ' "=\\')
+    return text if plain else json.dumps(text, ensure_ascii=False)
+
+
+def begin(level: str, form: str) -> None:
+    """Send every log of this process to stderr; `level` and `form` as in `[log]`."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine(as_json=form == "json"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in QUIET:
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))

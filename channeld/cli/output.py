@@ -1,0 +1,77 @@
+"""What commands print: tables on a terminal, JSON in a pipe; errors, progress and logs on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from channeld.cli.exits import Ending
+
+
+class Output:
+    """`as_json`: None asks whether stdout is a terminal."""
+
+    def __init__(self, as_json: bool | None = None) -> None:
+        self.as_json = not sys.stdout.isatty() if as_json is None else as_json
+
+    def value(self, value: Any) -> None:
+        """One JSON document on one line."""
+        sys.stdout.write(json.dumps(value) + "\n")
+        sys.stdout.flush()
+
+    def text(self, text: str) -> None:
+        """Lines for people."""
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+    def show(self, value: Any, lines: Iterable[tuple[str, Any]]) -> None:
+        """`value` as JSON, or `lines` of name and value for people."""
+        if self.as_json:
+            self.value(value)
+            return
+        shown = [(name, str(said)) for name, said in lines if said not in (None, "")]
+        width = max((len(name) for name, _ in shown), default=0)
+        self.text("\n".join(f"{name:<{width}}  {said}" for name, said in shown))
+
+    def table(self, value: Any, heads: Sequence[str], rows: Sequence[Sequence[Any]], empty: str) -> None:
+        """`value` as JSON, or a table; `empty` where there are no rows. Heads that begin with > are numbers."""
+        if self.as_json:
+            self.value(value)
+            return
+        if not rows:
+            self.text(empty)
+            return
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for head in heads:
+            right = head.startswith(">")
+            table.add_column(head.removeprefix(">"), justify="right" if right else "left", no_wrap=right)
+        for row in rows:
+            table.add_row(*("" if cell is None else str(cell) for cell in row))
+        Console(highlight=False, markup=False).print(table)
+
+    def progress(self, text: str) -> None:
+        """What a slow command is doing, for whoever watches."""
+        if sys.stderr.isatty():
+            sys.stderr.write(f"… {text}\n")
+            sys.stderr.flush()
+
+    def error(self, told: Ending) -> None:
+        """One line on stderr, and the hint after it."""
+        if self.as_json:
+            said = {"code": told.code, "message": told.message} | ({"hint": told.hint} if told.hint else {})
+            sys.stderr.write(json.dumps(said) + "\n")
+        else:
+            sys.stderr.write(f"error: {told.message} ({told.code})\n" + (f"hint: {told.hint}\n" if told.hint else ""))
+        sys.stderr.flush()
+
+
+def brief(text: str | None, head: int = 10, tail: int = 4) -> str:
+    """A long id as people compare it: its ends."""
+    if not text or len(text) <= head + tail + 1:
+        return text or ""
+    return f"{text[:head]}…{text[-tail:]}"
