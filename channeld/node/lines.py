@@ -126,6 +126,8 @@ class Lines:
         self._lines: dict[NodeId, Line] = {}
         self._dialling: dict[NodeId, trio.CancelScope] = {}
         self._news = trio.Event()
+        self.open = trio.Event()
+        """Until this is set nobody is listened to: the node is still being put together."""
         self.addresses: dict[NodeId, HostPort] = {}
 
     def __iter__(self) -> Iterator[Line]:
@@ -203,6 +205,7 @@ class Lines:
 
     async def talk(self, stream: PeerStream, *, inbound: bool, address: HostPort | None) -> None:
         """From Init to the end. PeerFault and Unreachable end it; nothing else may."""
+        await self.open.wait()
         line = Line(stream, inbound=inbound, address=address)
         fault: PeerFault | Unreachable = Unreachable("the line was cut")
         async with trio.open_nursery() as nursery:

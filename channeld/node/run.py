@@ -289,6 +289,7 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
     towers.load()
     for uri in config.towers:
         towers.add_later(node_address(uri))
+    lines.open.set()
     _dial_known(store, lines)
     return Service(
         config=config,
