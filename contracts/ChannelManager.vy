@@ -119,8 +119,8 @@ MAX_LOCK_LIST: constant(uint256) = 29184  # LOCK_BYTES * MAX_LOCKS
 MAX_SECRETS: constant(uint256) = 128
 NO_LOCKS: constant(bytes32) = keccak256(b"")
 
-# What a payout may burn, and what must be left so that it gets all of it: gas * 64 / 63 (EIP-150), and for native
-# coin 36,600 for a cold, new account and its value.
+# What a payout may burn, and what must be left so that it gets all of it: that * 64 / 63 (EIP-150) and the call itself,
+# which for native coin costs 36,600 if the account is cold and new.
 COIN_GAS: constant(uint256) = 50_000
 COIN_GAS_LEFT: constant(uint256) = 90_000
 TOKEN_GAS: constant(uint256) = 100_000
@@ -627,7 +627,7 @@ def withdraw(token: address, owner: address, to: address) -> uint256:
     if token == empty(address):
         assert raw_call(to, b"", value=amount, revert_on_failure=False), "transfer"
     else:
-        moved = min(amount, self._move(token, to, amount, msg.gas))
+        moved = min(amount, self._move(token, to, amount, msg.gas, 0))
         assert moved != 0, "transfer"
         if moved != amount:
             self.owed[token][owner] = amount - moved
@@ -757,9 +757,10 @@ def _pull(token: address, amount: uint256) -> uint256:
 
 
 @internal
-def _move(token: address, to: address, amount: uint256, limit: uint256) -> uint256:
-    # What left this contract, whatever the token says about it.
+def _move(token: address, to: address, amount: uint256, limit: uint256, least: uint256) -> uint256:
+    # What left this contract, whatever the token says about it. `least`: gas that must be left for the transfer.
     before: uint256 = staticcall IERC20(token).balanceOf(self)
+    assert msg.gas > least, "gas"
     done: bool = raw_call(
         token,
         abi_encode(to, amount, method_id=method_id("transfer(address,uint256)")),
@@ -784,8 +785,7 @@ def _push(token: address, to: address, amount: uint256):
         if raw_call(to, b"", value=amount, gas=COIN_GAS, revert_on_failure=False):
             moved = amount
     else:
-        assert msg.gas > TOKEN_GAS_LEFT, "gas"
-        moved = self._move(token, to, amount, TOKEN_GAS)
+        moved = self._move(token, to, amount, TOKEN_GAS, TOKEN_GAS_LEFT)
     if moved < amount:
         self.owed[token][to] += amount - moved
         log Owed(token=token, owner=to, amount=amount - moved)

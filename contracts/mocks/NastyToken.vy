@@ -13,10 +13,11 @@ LIES: constant(uint256) = 3  # returns true, moves nothing
 TAKES: constant(uint256) = 4  # keeps a tenth of each transfer
 BURNS: constant(uint256) = 5  # never comes back
 BOMBS: constant(uint256) = 6  # moves, returns 4 KiB
+HEAVY: constant(uint256) = 7  # moves, but all its calls are dear: a transfer needs some 95,000 gas
 
 mode: public(uint256)
 barred: public(HashMap[address, bool])
-balanceOf: public(HashMap[address, uint256])
+balances: HashMap[address, uint256]
 
 
 @external
@@ -45,7 +46,20 @@ def mint(to: address, amount: uint256):
     @param to who gets it
     @param amount base units
     """
-    self.balanceOf[to] += amount
+    self.balances[to] += amount
+
+
+@external
+@view
+def balanceOf(who: address) -> uint256:
+    """
+    @notice What an address has
+    @param who the address
+    @return base units
+    """
+    if self.mode == HEAVY:
+        self._burn(200)
+    return self.balances[who]
 
 
 @external
@@ -77,18 +91,26 @@ def transferFrom(owner: address, to: address, amount: uint256) -> Bytes[4096]:
 def _transfer(owner: address, to: address, amount: uint256) -> Bytes[4096]:
     assert not self.barred[to], "barred"
     if self.mode == BURNS:
-        burnt: bytes32 = empty(bytes32)
-        for i: uint256 in range(1_000_000):
-            burnt = keccak256(burnt)
+        self._burn(1_000_000)
+    if self.mode == HEAVY:
+        self._burn(590)
     if self.mode != LIES:
-        self.balanceOf[owner] -= amount
+        self.balances[owner] -= amount
         arrives: uint256 = amount
         if self.mode == TAKES:
             arrives -= amount // 10
-        self.balanceOf[to] += arrives
+        self.balances[to] += arrives
     if self.mode == SILENT:
         return b""
     if self.mode == BOMBS:
         many: uint256[128] = empty(uint256[128])
         return abi_encode(many)
     return abi_encode(self.mode != DENIES)
+
+
+@internal
+@pure
+def _burn(rounds: uint256):
+    burnt: bytes32 = empty(bytes32)
+    for i: uint256 in range(rounds, bound=1_000_000):
+        burnt = keccak256(burnt)

@@ -22,6 +22,8 @@ from channeld.base.units import Address
 GAS_PRICE: Final = 10**9
 MINER: Final = Address(b"\xfe" * 20)
 """Gets every fee: what a transaction adds to its balance tells the gas."""
+NOBODY: Final = Address(b"\xfd" * 20)
+"""Asks the views."""
 BLANK_ROOT: Final = bytes.fromhex("56e81f171bcc55a6ff8345e692c0f86e5b48e01b996cadc001622fb5e363b421")
 
 
@@ -72,23 +74,20 @@ class Evm:
     def send(self, sender: Address, to: Address | None, data: bytes, value: int, gas: int) -> Result:
         """Apply one transaction, a second after the last."""
         self.timestamp += 1
+        self.state.lock_changes()
         return self._apply(sender, to, data, value, gas)
 
-    def ask(self, to: Address, data: bytes) -> Result:
-        """Apply a transaction from nobody and take it back."""
+    def ask(self, to: Address, data: bytes, sender: Address = NOBODY, gas: int = 10_000_000) -> Result:
+        """Apply a transaction at the present time and take it back."""
+        self.state.lock_changes()
         before = self.state.snapshot()
-        nobody = Address(b"\xfd" * 20)
-        self.give(nobody, 10**18)
-        result = self._apply(nobody, to, data, 0, 10_000_000, keep=False)
+        self.give(sender, 10**18)
+        result = self._apply(sender, to, data, 0, gas)
         self.state.revert(before)
         return result
 
-    def _apply(
-        self, sender: Address, to: Address | None, data: bytes, value: int, gas: int, keep: bool = True
-    ) -> Result:
+    def _apply(self, sender: Address, to: Address | None, data: bytes, value: int, gas: int) -> Result:
         self.context._timestamp = self.timestamp
-        if keep:
-            self.state.lock_changes()
         transaction = SpoofTransaction(
             PragueVM.create_unsigned_transaction(
                 nonce=self.state.get_nonce(Place(sender)),

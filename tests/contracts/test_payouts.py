@@ -7,11 +7,23 @@ import pytest
 from channeld.base.keys import Key, keccak
 from channeld.base.units import NATIVE, Address, Side
 from contracts import artifact
-from tests.contracts.world import BOND, ETHER, Body, Channel, Reverted, World, call_data, key_of, lock, secret_of
+from tests.contracts.world import (
+    BOND,
+    ETHER,
+    NO_STATE,
+    Body,
+    Channel,
+    Reverted,
+    World,
+    call_data,
+    key_of,
+    lock,
+    secret_of,
+)
 
 REVERTS, EATS_GAS, RETURN_BOMB, REVERT_BOMB = "5f5ffd", "5b5f56", "62ffffff5ff3", "61ffff5ffd"
 HOSTILE = {"reverts": REVERTS, "eats gas": EATS_GAS, "return bomb": RETURN_BOMB, "revert bomb": REVERT_BOMB}
-PLAIN, SILENT, DENIES, LIES, TAKES, BURNS, BOMBS = range(7)
+PLAIN, SILENT, DENIES, LIES, TAKES, BURNS, BOMBS, HEAVY = range(8)
 
 
 def closed(channel: Channel, body: Body | None = None) -> Channel:
@@ -144,25 +156,32 @@ def test_a_token_that_moves_a_part_still_owes_the_rest(world: World) -> None:
     world.do(world.rich, world.nasty, "set_mode", PLAIN)
 
 
+HUNGRY_WALLET = "6107a05b600190038060035700"
+"""Counts 1,952 down to 0: some 50,750 gas, of the 50,000 and the stipend of 2,300 that it gets."""
+
+
 @pytest.mark.parametrize("kind", ["coin", "token"])
 def test_no_amount_of_gas_turns_a_payout_into_a_debt(world: World, kind: str) -> None:
-    """Whoever sends it: with too little gas the whole call reverts, and with enough everybody is paid."""
-    token = NATIVE if kind == "coin" else world.token
-    wallet = world.plant(bytes.fromhex("5f5f5fa0" * 12 + "00"))  # a wallet that logs a little: 5 to 10 thousand gas
-    outcomes = set()
-    for gas in range(70_000, 400_000, 6_000):
-        channel = closed(world.channel(token, payout_a=wallet, payout_b=wallet).funded())
-        before = world.balance(token, wallet)
-        try:
+    """With the least gas that goes through, and with any less or more, a payout that needs all it may have gets it."""
+    wallet = world.plant(bytes.fromhex(HUNGRY_WALLET))
+    token = NATIVE if kind == "coin" else world.nasty
+    world.do(world.rich, world.nasty, "set_mode", PLAIN)
+    channel = closed(world.channel(token, payout_a=wallet, payout_b=wallet, close_bond=0).funded())
+    world.do(world.rich, world.nasty, "set_mode", HEAVY)
+    data = call_data("ChannelManager", "settle", *channel.head, *NO_STATE, NATIVE)
+    low, high = 50_000, 2_000_000
+    world.travel(world.now + 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        done = world.evm.ask(world.manager, data, world.rich, middle)
+        low, high = (low, middle) if done.good else (middle, high)
+    for gas in (high - 40_000, high - 1000, low):
+        with pytest.raises(Reverted):
             channel.settle(None, gas=gas)
-        except Reverted:
-            outcomes.add("reverted")
-            assert world.balance(token, wallet) == before
-        else:
-            outcomes.add("paid")
-            assert world.balance(token, wallet) >= before + 14 * ETHER
-        assert world.owed(token, wallet) == 0
-    assert outcomes == {"reverted", "paid"}
+    channel.settle(None, gas=high)
+    assert world.owed(token, wallet) == 0
+    assert world.balance(token, wallet) == 14 * ETHER
+    world.do(world.rich, world.nasty, "set_mode", PLAIN)
 
 
 def test_a_receiver_that_calls_back_gets_nowhere(world: World) -> None:
