@@ -62,8 +62,11 @@ class Contracts:
     """One manager and its registry, and any ERC-20."""
 
     def __init__(self, *, manager: Address, registry: Address) -> None:
+        from eth_abi.exceptions import DecodingError
         from web3 import Web3
+        from web3.exceptions import Web3Exception
 
+        self._faults = (DecodingError, Web3Exception)
         self.manager = manager
         self.registry = registry
         web3 = Web3()
@@ -233,7 +236,10 @@ class Contracts:
     def _decode(self, types: list[str], answer: bytes) -> Sequence[Any]:
         if len(answer) != 32 * len(types):
             raise Malformed(f"an answer of {len(answer)} bytes, not {32 * len(types)}: no such contract there?")
-        return tuple(self._codec.decode(types, answer))
+        try:
+            return tuple(self._codec.decode(types, answer))
+        except self._faults as fault:
+            raise Malformed(f"an answer that cannot be read: {fault!s:.120}") from None
 
     # -- logs ----------------------------------------------------------------------------------------------------
 
@@ -265,7 +271,7 @@ class Contracts:
             }
             event, make = reader
             return make(event.process_log(entry)["args"], {"block": block, "tx_hash": tx_hash, "log_index": index})
-        except (KeyError, TypeError, ValueError, IndexError) as fault:
+        except (*self._faults, KeyError, TypeError, ValueError, IndexError) as fault:
             raise Malformed(f"a log that cannot be read: {type(fault).__name__} {fault!s:.120}") from None
 
 

@@ -14,8 +14,10 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import httpx
+import trio
 
 from channeld.base.errors import ChanneldError, Unreachable
+from channeld.chain import shallow
 
 MAX_ANSWER: Final = 32 * 2**20
 """Bytes of one HTTP answer that are read at most."""
@@ -121,26 +123,55 @@ class Rpc:
     def _request(self, method: str, params: Sequence[Any]) -> dict[str, Any]:
         return {"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": list(params)}
 
+    def _http_request(self, content: Any) -> httpx.Request:
+        data = json.dumps(content, separators=(",", ":")).encode()
+        headers = {"content-type": "application/json", "accept-encoding": "identity"}
+        request = self._http.build_request("POST", self.url, content=data, headers=headers)
+        request.stream = _Body(data)
+        return request
+
     async def _post(self, content: Any) -> Any:
-        body = bytearray()
+        body, status = bytearray(), 0
         try:
-            async with self._http.stream("POST", self.url, json=content) as response:
-                async for chunk in response.aiter_bytes():
-                    body += chunk
-                    if len(body) > self._max_answer:
-                        raise Unreachable(f"{self._name}: an answer of more than {self._max_answer} bytes")
-                status = response.status_code
+            # Too long an answer is cut off by cancelling, which unwinds httpx's generators where they stand.
+            with trio.CancelScope() as reading:
+                response = await self._http.send(self._http_request(content), stream=True)
+                try:
+                    status = response.status_code
+                    async for chunk in response.aiter_bytes():
+                        body += chunk
+                        if len(body) > self._max_answer:
+                            reading.cancel()
+                finally:
+                    await response.aclose()
         except httpx.TimeoutException:
             raise Unreachable(f"{self._name}: no answer within {self._timeout:g} s") from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as fault:
             raise Unreachable(f"{self._name}: {type(fault).__name__} {fault}".rstrip()) from None
+        if len(body) > self._max_answer:
+            raise Unreachable(f"{self._name}: an answer of more than {self._max_answer} bytes")
         try:
-            answer = json.loads(body)
-        except (ValueError, RecursionError):
+            answer = shallow.loads(body)
+        except ValueError:
             raise Unreachable(f"{self._name}: HTTP {status} without JSON") from None
         if not isinstance(answer, dict | list):
             raise Unreachable(f"{self._name}: HTTP {status} without JSON-RPC")
         return answer
+
+
+class _Body(httpx.AsyncByteStream):
+    """A request's bytes, once. httpx's own is a generator, which trio finds unfinished when a send is cancelled."""
+
+    def __init__(self, data: bytes) -> None:
+        self._parts = [data]
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._parts:
+            raise StopAsyncIteration
+        return self._parts.pop()
 
 
 def _result(answer: Any) -> Any:

@@ -1,89 +1,15 @@
-"""A chain to test on: our own over HTTP, and anvil where it is installed."""
+"""Fixtures of a chain's tests: `devchain` is ours, `node` is each chain that is there."""
 
 from __future__ import annotations
 
-import re
-import subprocess
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 
 import pytest
 import trio
 
-from channeld.base.keys import Key
-from channeld.chain.bindings import Contracts
-from channeld.chain.deploy import Deployment, deploy
-from channeld.chain.devchain import DEV_CHAIN_ID, dev_keys, serve_devchain
-from channeld.chain.intents import IntentStore, MemoryIntents
-from channeld.chain.networks import Fees, Finality
-from channeld.chain.reads import RpcChain
+from channeld.chain.devchain import serve_devchain
 from channeld.chain.rpc import Rpc
-from channeld.chain.sender import Sender
-
-ANVIL = Path(__file__).parents[1] / "tools" / "node_modules" / ".bin" / "anvil"
-needs_anvil = pytest.mark.skipif(not ANVIL.exists(), reason="needs anvil: run make tools")
-FEES = Fees(min_tip=10**9, max_fee=200 * 10**9, replace_after=2)
-POLL = 0.02
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
-    """A running chain."""
-
-    url: str
-    rpc: Rpc
-    kind: str
-
-    async def mine(self, blocks: int = 1) -> None:
-        for _ in range(blocks):
-            await self.rpc.call("evm_mine")
-
-    def sender(self, key: Key, store: IntentStore | None = None, fees: Fees = FEES) -> Sender:
-        store = MemoryIntents() if store is None else store
-        return Sender(self.rpc, key, store, chain_id=DEV_CHAIN_ID, fees=fees, finality=Finality(tags=True), poll=POLL)
-
-    def chain(self, where: Deployment) -> RpcChain:
-        contracts = Contracts(manager=where.manager, registry=where.registry)
-        return RpcChain(self.rpc, contracts, chain_id=DEV_CHAIN_ID, finality=Finality(tags=True))
-
-    async def deploy(self, *, token: bool = False, key: Key | None = None) -> Deployment:
-        sender = self.sender(key or dev_keys()[9])
-        async with trio.open_nursery() as nursery:
-            await nursery.start(sender.run)
-            where = await deploy(sender, self.rpc, min_period=10, token=token)
-            nursery.cancel_scope.cancel()
-        return where
-
-
-async def start_anvil(nursery: trio.Nursery) -> str:
-    """Anvil on a free port, with the same lags of safe and finalized as the dev chain."""
-    command = [
-        str(ANVIL),
-        "--port",
-        "0",
-        "--chain-id",
-        str(DEV_CHAIN_ID),
-        "--slots-in-an-epoch",
-        "1",
-        "--hardfork",
-        "prague",
-    ]
-    process = await nursery.start(
-        partial(trio.run_process, command, stdout=subprocess.PIPE, capture_stdout=False, check=False)
-    )
-    told = b""
-    with trio.fail_after(20):
-        while not (found := re.search(rb"Listening on ([0-9.:]+)", told)):
-            told += await process.stdout.receive_some()
-    nursery.start_soon(_drain, process.stdout)
-    return "http://" + found[1].decode()
-
-
-async def _drain(stream: trio.abc.ReceiveStream) -> None:
-    while await stream.receive_some():
-        pass
+from tests.chain.nodes import Node, needs_anvil, start_anvil
 
 
 @pytest.fixture

@@ -2,8 +2,9 @@
 
 Every block keeps its state root and py-evm's database keeps every node, so that the state at any block can be read
 and called. The canonical chain is a plain list here; reverting shortens it. Headers follow Ethereum's rules but for
-one: as on rollups, blocks made within a second share its timestamp, so that many quick transactions do not run the
-chain ahead of the clock. Each block gets a `mixHash` of its own: two branches never share one. Not thread-safe: the caller holds a lock. All numbers are wei, gas and seconds.
+one: as on anvil and rollups, blocks made within a second share its timestamp, so that many quick transactions do not
+run the chain ahead of the clock. Each block gets a `mixHash` of its own: two branches never share one. Not
+thread-safe: the caller holds a lock. All numbers are wei, gas and seconds.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from trie.hexary import HexaryTrie
 from trie.iter import NodeIterator
 
 from channeld.base.keys import keccak
+from channeld.base.units import MAX_TIMESTAMP
 from channeld.chain.devchain.faults import INVALID_PARAMS, SERVER_ERROR, RpcFault, invalid, reverted
 from channeld.chain.devchain.pool import Pool, Waiting, check_sender, check_shape
 
@@ -204,8 +206,14 @@ class Evm:
         if timestamp < self.head.timestamp:
             text = f"timestamp {timestamp} is before the head's {self.head.timestamp}"
             raise RpcFault(INVALID_PARAMS, text)
+        self.set_offset(timestamp - self._clock())
         self.next_timestamp = timestamp
-        self.offset = timestamp - self._clock()
+
+    def set_offset(self, offset: int) -> None:
+        """Chain time is the clock's and `offset` seconds; the contract's clock has 32 bits."""
+        if self._clock() + offset > MAX_TIMESTAMP:
+            raise invalid(f"an offset of {offset} s is beyond the year 2106")
+        self.offset = offset
 
     # -- mining ------------------------------------------------------------------------------------------------
 
@@ -334,7 +342,7 @@ class Evm:
 
     def call(self, call: Call, block: Mined | None) -> bytes:
         """What `call` returns in the state after `block` (None: in the block to come); RpcFault if it fails."""
-        computation = self._run(self._state_for(block), call, call.gas or GAS_LIMIT)
+        computation = self._run(self._state_for(block), call, min(call.gas or GAS_LIMIT, GAS_LIMIT))
         if computation.is_error:
             raise _fault(computation)
         return bytes(computation.output)

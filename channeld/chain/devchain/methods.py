@@ -254,7 +254,7 @@ class Methods:
 
     def evm_increaseTime(self, params: Params) -> int:  # noqa: N802
         """Move the clock on by so many seconds; the next block shows it. Returns the whole offset."""
-        self.evm.offset += number(params[0], "seconds")
+        self.evm.set_offset(self.evm.offset + number(params[0], "seconds"))
         return self.evm.offset
 
     def evm_setNextBlockTimestamp(self, params: Params) -> None:  # noqa: N802

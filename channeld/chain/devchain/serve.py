@@ -18,6 +18,7 @@ import trio
 
 from channeld.base.errors import Refused
 from channeld.base.units import Address
+from channeld.chain import shallow
 from channeld.chain.devchain.faults import INVALID_REQUEST, PARSE_ERROR, RpcFault
 from channeld.chain.devchain.http import serve_stream
 from channeld.chain.devchain.keys import DEV_BALANCE, DEV_CHAIN_ID, dev_keys
@@ -116,7 +117,7 @@ def _accounts(genesis: Path | None) -> dict[bytes, Account]:
     if genesis is None:
         return accounts
     try:
-        for name, fields in json.loads(genesis.read_bytes()).items():
+        for name, fields in shallow.loads(genesis.read_bytes()).items():
             storage = fields.get("storage", {}).items()
             accounts[address(name)] = Account(
                 balance=number(fields.get("balance", 0), "balance"),
@@ -141,8 +142,8 @@ class _Server:
     async def answer(self, body: bytes) -> bytes:
         """The JSON to send back for the JSON that came."""
         try:
-            request = json.loads(body)
-        except (ValueError, RecursionError):
+            request = shallow.loads(body)
+        except ValueError:
             return _dump(_error(None, RpcFault(PARSE_ERROR, "invalid json")))
         if not isinstance(request, list):
             return _dump(await self._one(request))
