@@ -178,6 +178,8 @@ class OnChain:
     settled: bool = False
     left: tuple[LockName, ...] = ()
     """Locks the settled contract still lists, in its order."""
+    body: Body | None = None
+    """What `body_hash` says, kept from when we could tell: `current` may move on by a late ack. None: unknown to us."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +222,8 @@ class Channel:
     their_last_lock: LockId = LockId(0)
     claims: Mapping[LockId, Preimage] = field(default_factory=dict)
     """Preimages we know of locks the peer offered: with one here, failing the lock is refused for ever."""
+    lost: frozenset[LockId] = frozenset()
+    """Locks we offered that the registry has given back to us for good (R20): fulfilling one now is a fault."""
     reason: str = ""
     """Why it is frozen."""
     leaving: bool = False

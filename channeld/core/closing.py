@@ -25,7 +25,8 @@ from channeld.core.events import (
     SeenSettled,
 )
 from channeld.core.freezing import freeze
-from channeld.core.messages import Transfer
+from channeld.core.messages import AddLock, Transfer
+from channeld.core.paying import with_queue
 from channeld.core.updating import adopt, our_locks
 from channeld.core.watching import Case, Evidence, Verdict, judge
 
@@ -107,14 +108,26 @@ def close_alone(channel: Channel, event: CloseAlone) -> Step:
 
 def seen_close(channel: Channel, seen: SeenClose) -> Step:
     frozen = freeze(channel, f"side {seen.closer.name} closed at version {seen.version}")
-    case = OnChain(closer=seen.closer, version=seen.version, body_hash=seen.body_hash, deadline=seen.deadline)
+    case = OnChain(
+        closer=seen.closer,
+        version=seen.version,
+        body_hash=seen.body_hash,
+        deadline=seen.deadline,
+        body=_body_of(channel, seen.body_hash),
+    )
     return Step(replace(frozen.channel, phase=Phase.CLOSING, onchain=case), frozen.sends, frozen.notes)
 
 
 def seen_challenge(channel: Channel, seen: SeenChallenge) -> Step:
     if channel.onchain is None:
         return Step(channel)
-    case = replace(channel.onchain, version=seen.version, body_hash=seen.body_hash, bond_to=seen.bond_to)
+    case = replace(
+        channel.onchain,
+        version=seen.version,
+        body_hash=seen.body_hash,
+        bond_to=seen.bond_to,
+        body=_body_of(channel, seen.body_hash),
+    )
     return Step(replace(channel, onchain=case))
 
 
@@ -129,32 +142,39 @@ def final_body(channel: Channel) -> Body | None:
     case = channel.onchain
     if case is None:
         return None
-    if case.body_hash == ZERO:
+    return _body_of(channel, case.body_hash) if case.body is None else case.body
+
+
+def _body_of(channel: Channel, hash_: Digest) -> Body | None:
+    if hash_ == ZERO:
         return EMPTY
     for state in (channel.current, channel.outstanding):
-        if state is not None and case.body_hash == state.body_hash:
+        if state is not None and hash_ == state.body_hash:
             return state.body
-    return None
+    known = channel.onchain.body if channel.onchain is not None and channel.onchain.body_hash == hash_ else None
+    return known
 
 
 def seen_settled(channel: Channel, seen: SeenSettled) -> Step:
     """The outcome is in a finalized block: whatever of ours is not in it has come back (R8)."""
     if channel.onchain is None or channel.phase is not Phase.CLOSING:
         return Step(channel)
-    body = final_body(channel) or EMPTY
+    body = final_body(channel)
     notes: list[Note] = []
     case, out = channel.onchain, channel.outstanding
+    if body is None:  # an older state of ours stood unchallenged: what it holds is not known, so nothing has come back
+        return Step(replace(channel, phase=Phase.SETTLED, onchain=replace(case, final=True, settled=True)))
     if out is not None and (case.version, case.body_hash) == (out.version, out.body_hash):
         channel, adopted = adopt(channel, b"", b"")  # the peer signed it too, and enforced it
         notes += adopted
-    for id_ in our_locks(channel):
-        if (channel.we, id_) not in body.locks:
-            notes.append(Returned(lock_id=id_, reason=b""))
+    back = [id_ for id_ in our_locks(channel) if (channel.we, id_) not in body.locks and id_ not in channel.lost]
+    notes += [Returned(lock_id=id_, reason=b"") for id_ in back]
     unsent = (channel.outstanding.updates if channel.outstanding else ()) + channel.queue
     notes += [Dropped(update=update) for update in unsent if isinstance(update, Transfer)]
     left = tuple(sorted(body.locks))
-    case = replace(case, final=True, settled=True, left=left)
-    channel = replace(channel, phase=Phase.SETTLED, onchain=case, outstanding=None, queue=())
+    case = replace(case, final=True, settled=True, left=left, body=body)
+    channel = with_queue(replace(channel, phase=Phase.SETTLED, onchain=case, outstanding=None), ())
+    channel = replace(channel, lost=channel.lost | frozenset(back))
     return _end_if_empty(channel, notes)
 
 
@@ -178,13 +198,21 @@ def seen_unclosed(channel: Channel) -> Step:
 
 
 def seen_head(channel: Channel, seen: SeenHead) -> Step:
-    """R20: a lock of ours is lost to the receiver once a finalized block is past its expiry with nothing registered."""
-    notes = [
-        Returned(lock_id=id_, reason=b"")
-        for id_, lock in our_locks(channel).items()
-        if seen.final > lock.expiry and lock.key in seen.unregistered
+    """R20: a lock is ours again once a finalized block is past its expiry with nothing registered.
+
+    From then on the peer may not take it any more (`Channel.lost`), and one that is still queued is never offered.
+    """
+    ours = our_locks(channel)
+    back = [
+        id_
+        for id_, lock in ours.items()
+        if seen.final > lock.expiry and lock.key in seen.unregistered and id_ not in channel.lost
     ]
-    return Step(channel, notes=tuple(notes))
+    if not back:
+        return Step(channel)
+    queue = tuple(u for u in channel.queue if not (isinstance(u, AddLock) and u.lock.id in back))
+    channel = replace(with_queue(channel, queue), lost=channel.lost.intersection(ours) | frozenset(back))
+    return Step(channel, notes=tuple(Returned(lock_id=id_, reason=b"") for id_ in back))
 
 
 def seen_secret(channel: Channel, seen: SeenSecret) -> Step:
@@ -235,7 +263,8 @@ def due(
         )
     acts += _register(channel, now, registered, margins)
     stuck = channel.phase is Phase.FROZEN and bool(channel.current.body.locks)
-    if channel.onchain is None and channel.phase is Phase.FROZEN and (channel.closing_alone or stuck) and coop is None:
+    live = coop is not None and bool(coop.signature_ours)  # one we never signed cannot be executed
+    if channel.onchain is None and channel.phase is Phase.FROZEN and (channel.closing_alone or stuck) and not live:
         acts.append(_close(channel))
     elif channel.phase is Phase.CLOSING:
         acts += _defend(channel, now, margins)
@@ -277,7 +306,8 @@ def _register(
 
 def incoming_claimed(channel: Channel) -> list[Lock]:
     """Locks the peer offered that still stand and whose preimage we know, by number."""
-    locks = channel.current.body.locks
+    chosen = final_body(channel)
+    locks = {**(chosen.locks if chosen is not None else {}), **channel.current.body.locks}
     return [locks[name] for id_ in sorted(channel.claims) if (name := (channel.we.other, id_)) in locks]
 
 
@@ -327,7 +357,9 @@ def _resolve(channel: Channel, now: Timestamp, registered: Mapping[LockKey, Time
     case = channel.onchain
     if case is None or not case.left:
         return []
-    body = final_body(channel) or EMPTY
+    body = final_body(channel)
+    if body is None or not all(name in body.locks for name in case.left):
+        return []  # a state we cannot open: whoever can resolves its locks
     locks = [body.locks[name] for name in case.left]
     if not all(lock.key in registered or now > lock.expiry for lock in locks):
         return []

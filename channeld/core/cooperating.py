@@ -11,13 +11,14 @@ from dataclasses import replace
 from typing import Final
 
 from channeld.base.digests import ALL, cooperate_digest
-from channeld.base.errors import Refused
+from channeld.base.errors import PeerFault, Refused
 from channeld.base.keys import Key, recover
 from channeld.base.units import Digest, Side, Timestamp, Version
 from channeld.core.channel import Ask, Channel, Coop, Phase, Session, next_version
 from channeld.core.effects import CoopDenied, CoopReady, Ended, Step
 from channeld.core.events import Leave, SeenCooperated
-from channeld.core.messages import CoopNo, CoopPropose, CoopSign, Message
+from channeld.core.freezing import freeze
+from channeld.core.messages import CoopNo, CoopPropose, CoopSign
 from channeld.core.updating import got_commit, propose
 
 LONGEST: Final = 3600
@@ -33,7 +34,7 @@ def leave(channel: Channel, event: Leave) -> Step:
     if not 0 < event.valid_for <= LONGEST:
         raise Refused("bad_validity", f"a cooperate is valid for 1 to {LONGEST} s, not {event.valid_for}")
     channel = replace(channel, leaving=True)
-    if not _idle(channel) or channel.session is not Session.LIVE or channel.ask is not None:
+    if not idle(channel) or channel.session is not Session.LIVE or channel.ask is not None:
         return Step(channel)
     ask = Ask(
         version=next_version(channel.we, channel.base),
@@ -51,7 +52,7 @@ def leave(channel: Channel, event: Leave) -> Step:
     return Step(replace(channel, ask=ask), (offer,))
 
 
-def _idle(channel: Channel) -> bool:
+def idle(channel: Channel) -> bool:
     """R11, R12: nothing outstanding or queued, no locks, no live cooperate, nothing to recover."""
     return (
         channel.outstanding is None
@@ -70,7 +71,8 @@ def got_propose(channel: Channel, offer: CoopPropose, now: Timestamp, key: Key) 
     good = (
         channel.session is Session.LIVE
         and channel.phase in (Phase.OPENING, Phase.OPEN, Phase.FROZEN)
-        and _idle(channel)
+        and not channel.closing_alone  # it would put off our close for as long as it is valid
+        and idle(channel)
         and (offer.version, offer.hash) == (channel.current.version, channel.current.body_hash)
         and offer.coop_version == next_version(channel.we.other, channel.base)
         and offer.net == channel.current.body.net
@@ -126,7 +128,7 @@ def got_sign(channel: Channel, answer: CoopSign, key: Key) -> Step:
 
 
 def _unchanged(channel: Channel, ask: Ask) -> bool:
-    return channel.current.version == ask.state and _idle(channel)
+    return channel.current.version == ask.state and idle(channel)
 
 
 def _digest(channel: Channel, version: Version, net: int, valid_until: Timestamp) -> Digest:
@@ -144,8 +146,9 @@ def lapse(channel: Channel, final: Timestamp, key: Key) -> Step:
         return Step(channel)
     waiting = channel.waiting
     channel = replace(channel, coop=None, waiting=None)
-    sends: tuple[Message, ...] = ()
-    if waiting is not None and channel.phase is Phase.OPEN:
+    if waiting is None or channel.phase is not Phase.OPEN:
+        return propose(channel, key)
+    try:
         return got_commit(channel, waiting, key)
-    after = propose(channel, key)
-    return Step(after.channel, (*sends, *after.sends), after.notes)
+    except PeerFault as fault:  # it was the peer's, though it is the chain that has spoken
+        return freeze(channel, fault.text, tell="protocol_error")

@@ -12,7 +12,7 @@ from typing import Final, assert_never
 from channeld.base.errors import Answer, Broken, PeerFault, Refused
 from channeld.base.keys import Key
 from channeld.core import closing, cooperating, opening, paying, reconnecting, updating
-from channeld.core.channel import Channel, Phase
+from channeld.core.channel import Channel, Phase, Session
 from channeld.core.effects import Step
 from channeld.core.events import (
     Cancel,
@@ -186,6 +186,8 @@ def _got(channel: Channel, event: Got, key: Key) -> Step:
 
 
 def _heard(channel: Channel, message: Message, event: Got, key: Key) -> Step:
+    if channel.phase is Phase.CLOSING and channel.session is not Session.LIVE:
+        return Step(channel)  # a peer that has not seen the close yet
     match message:
         case Commit():
             return updating.got_commit(channel, message, key)
@@ -194,7 +196,7 @@ def _heard(channel: Channel, message: Message, event: Got, key: Key) -> Step:
         case DepositSeen():
             return opening.got_deposit_seen(channel, message)
         case Reestablish():
-            return reconnecting.got_reestablish(channel, message, key)
+            return reconnecting.got_reestablish(channel, message, event.now, key)
         case Proof():
             return reconnecting.got_proof(channel, message)
         case CoopPropose():

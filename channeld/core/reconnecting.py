@@ -13,6 +13,7 @@ from channeld.base.errors import Answer, PeerFault
 from channeld.base.keys import Key, recover
 from channeld.base.units import Digest, Timestamp, Version
 from channeld.core.channel import ZERO, Channel, Coop, Phase, Session, Signed, next_version
+from channeld.core.cooperating import LONGEST, SKEW, idle
 from channeld.core.effects import Advanced, Step
 from channeld.core.freezing import freeze
 from channeld.core.messages import CoopSign, DepositSeen, Fault, Message, Proof, Reestablish
@@ -47,7 +48,7 @@ def disconnected(channel: Channel) -> Step:
     return Step(replace(channel, session=Session.CUT, ask=None, waiting=None))
 
 
-def got_reestablish(channel: Channel, theirs: Reestablish, key: Key) -> Step:
+def got_reestablish(channel: Channel, theirs: Reestablish, now: Timestamp, key: Key) -> Step:
     """R9, R10: compare where both stand, say again what the other has not heard."""
     if channel.session is not Session.GREETING:
         raise PeerFault(Answer.DISCONNECT, "reestablish in the middle of a session")
@@ -56,14 +57,18 @@ def got_reestablish(channel: Channel, theirs: Reestablish, key: Key) -> Step:
     if theirs.version == ours.version:
         if theirs.hash != ours.body_hash:
             return freeze(channel, f"the peer holds another version {ours.version}", tell="state_differs")
-        wrong = _coop_mismatch(channel, theirs)
+        wrong = _coop_mismatch(channel, theirs, now)
         if isinstance(wrong, str):
             return freeze(channel, wrong, tell="base_differs")
         channel = wrong
     elif theirs.version > ours.version:
         if out is None or (theirs.version, theirs.hash) != (out.version, out.body_hash):
             return Step(replace(channel, session=Session.PROVING))
-    elif (theirs.outstanding, theirs.outstanding_hash) == (ours.version, ours.body_hash) and channel.last_ack:
+    elif (
+        channel.last_ack is not None
+        and channel.last_ack.version == ours.version
+        and (theirs.outstanding, theirs.outstanding_hash) == (ours.version, ours.body_hash)
+    ):
         sends.append(channel.last_ack)
     else:
         sends.append(
@@ -76,7 +81,7 @@ def got_reestablish(channel: Channel, theirs: Reestablish, key: Key) -> Step:
         )
     channel = replace(channel, session=Session.LIVE)
     if any(channel.told):
-        sends.insert(0, DepositSeen(deposit_a=channel.told[0], deposit_b=channel.told[1]))
+        sends.append(DepositSeen(deposit_a=channel.told[0], deposit_b=channel.told[1]))
     if channel.phase is Phase.OPEN and out is not None and out.version > theirs.version:
         sends.append(commit_of(out))
     coop = channel.coop
@@ -86,7 +91,7 @@ def got_reestablish(channel: Channel, theirs: Reestablish, key: Key) -> Step:
     return Step(after.channel, (*sends, *after.sends), after.notes)
 
 
-def _coop_mismatch(channel: Channel, theirs: Reestablish) -> Channel | str:
+def _coop_mismatch(channel: Channel, theirs: Reestablish, now: Timestamp) -> Channel | str:
     """R15, for equal states: what the peer's cooperate and base mean for ours, or what is wrong with them."""
     coop, base = channel.coop, channel.base
     if theirs.coop_version:
@@ -95,7 +100,8 @@ def _coop_mismatch(channel: Channel, theirs: Reestablish) -> Channel | str:
             return channel if same else "the peer holds another cooperate"
         if theirs.coop_version == base and base > channel.current.version:
             return channel  # lapsed here already; it will lapse there
-        if theirs.coop_version != next_version(channel.we, base):
+        asked = channel.leaving and idle(channel) and theirs.coop_valid_until <= now + LONGEST + SKEW
+        if not asked or theirs.coop_version != next_version(channel.we, base):
             return f"the peer holds a cooperate {theirs.coop_version} that we cannot have asked for"
         net = channel.current.body.net
         digest = cooperate_digest(
@@ -107,7 +113,7 @@ def _coop_mismatch(channel: Channel, theirs: Reestablish) -> Channel | str:
             ALL,
             theirs.coop_valid_until,
         )
-        if digest != theirs.coop_digest or channel.current.body.locks:
+        if digest != theirs.coop_digest:
             return "the peer holds a cooperate that is not on our state"
         live = Coop(
             version=theirs.coop_version,
@@ -139,6 +145,8 @@ def got_proof(channel: Channel, proof: Proof) -> Step:
     theirs = proof.signature_b if channel.we.value == 0 else proof.signature_a
     if recover(digest, mine) != key_of(channel) or recover(digest, theirs) != channel.peer_key:
         raise PeerFault(Answer.DISCONNECT, f"no proof of version {proof.version}")
+    if channel.outstanding is not None and channel.outstanding.version == proof.version:
+        raise PeerFault(Answer.DISCONNECT, f"version {proof.version} is our own proposal: it wants an acknowledgement")
     return recover_with(channel, proof, hash_, digest)
 
 

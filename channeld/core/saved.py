@@ -56,6 +56,7 @@ def save(channel: Channel) -> bytes:
             [_update(update) for update in c.queue],
             [c.next_lock, c.their_last_lock],
             [[id_, preimage] for id_, preimage in sorted(c.claims.items())],
+            sorted(c.lost),
             c.reason,
             [c.leaving, c.closing_alone, c.recovering],
             _onchain(c.onchain),
@@ -95,6 +96,7 @@ def _load(fields: Any) -> Channel:
         queue,
         numbers,
         claims,
+        lost,
         reason,
         flags,
         onchain,
@@ -135,6 +137,7 @@ def _load(fields: Any) -> Channel:
         next_lock=numbers[0],
         their_last_lock=numbers[1],
         claims=dict(claims),
+        lost=frozenset(lost),
         reason=reason,
         leaving=flags[0],
         closing_alone=flags[1],
@@ -273,11 +276,12 @@ def _onchain(case: OnChain | None) -> list[Any] | None:
         case.final,
         case.settled,
         [[int(side), id_] for side, id_ in case.left],
+        None if case.body is None else save_body(case.body),
     ]
 
 
 def _load_onchain(fields: Any) -> OnChain:
-    closer, version, hash_, deadline, bond_to, final, settled, left = fields
+    closer, version, hash_, deadline, bond_to, final, settled, left, body = fields
     return OnChain(
         closer=Side(closer),
         version=version,
@@ -287,4 +291,5 @@ def _load_onchain(fields: Any) -> OnChain:
         final=final,
         settled=settled,
         left=tuple((Side(side), id_) for side, id_ in left),
+        body=None if body is None else load_body(body),
     )

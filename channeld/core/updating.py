@@ -167,6 +167,9 @@ def got_commit(channel: Channel, commit: Commit, key: Key) -> Step:
     digest = channel.digest(commit.version, hash_)
     if recover(digest, commit.signature) != channel.peer_key:
         raise PeerFault(Answer.FREEZE, f"the signature of version {commit.version} is not the peer's")
+    late = [u.lock_id for u in commit.updates if isinstance(u, FulfilLock) and u.lock_id in channel.lost]
+    if late:
+        raise PeerFault(Answer.FREEZE, f"version {commit.version} takes lock {late[0]}, which has come back to us")
     if channel.outstanding is not None and channel.outstanding.version > commit.version:
         return Step(channel, notes=_learn(channel, commit.updates))  # theirs loses the crossing
     return _accept(channel, commit, body, hash_, digest, key)
@@ -286,7 +289,8 @@ def adopt(channel: Channel, signature: bytes, receipt: bytes) -> tuple[Channel, 
             case AddLock():
                 notes.append(Held(lock_id=update.lock.id))
             case FulfilLock():
-                claims.pop(update.lock_id, None)
+                if channel.phase is Phase.OPEN:  # else an older state may still win on chain
+                    claims.pop(update.lock_id, None)
             case FailLock():
                 pass
     notes.append(Advanced(version=proposal.version))
