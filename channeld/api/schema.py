@@ -19,7 +19,6 @@ from typing import Any, Final
 from channeld.api.kinds import Anything, Choice, Field, Flag, Hex, Json, Kind, Many, Maybe, Record, Text, Units, Whole
 from channeld.base.errors import Malformed
 
-
 __all__ = ["FAULTS", "NODE", "TOWER", "Fault", "Field", "Kind", "Many", "Maybe", "Method", "Number", "Record", "Schema"]
 
 
@@ -393,7 +392,7 @@ _PAYING: Final = (
 STOP: Final = Method(
     name="stop",
     help="Shut the daemon down: nothing is lost, channels stay open.",
-    result=_record("Stopping", _one("stopping", Flag())),
+    result=_record("Stopping", _default("stopping", Flag(), True)),
 )
 GET_INFO: Final = Method(
     name="get_info", help="Who this process is, where it listens and how the chain looks.", result=INFO

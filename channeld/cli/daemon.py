@@ -30,7 +30,11 @@ if TYPE_CHECKING:
 LOCK: Final = "lock"
 
 Start = Callable[..., Awaitable[None]]
-"""Takes `task_status` and reports its service with it; runs until cancelled or until it was told to stop."""
+"""Takes `task_status` and reports with it; runs until cancelled or until it was told to stop."""
+
+
+def _itself(started: Any) -> Any:
+    return started
 
 
 @click.command()
@@ -91,14 +95,21 @@ def locked(data_dir: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def serve(start: Start, socket: Path, schema: Schema, here: Session) -> None:
-    """Run a service with its socket until it ends or is told to; says when it is ready."""
+def serve(
+    start: Start, socket: Path, schema: Schema, here: Session, service_of: Callable[[Any], Service] = _itself
+) -> None:
+    """Run a service with its socket until it ends or is told to; says when it is ready.
+
+    `service_of` finds what answers the socket in what `start` reports.
+    """
     import trio
 
-    trio.run(partial(_serve, start, socket, schema, here))
+    trio.run(partial(_serve, start, socket, schema, here, service_of))
 
 
-async def _serve(start: Start, socket: Path, schema: Schema, here: Session) -> None:
+async def _serve(
+    start: Start, socket: Path, schema: Schema, here: Session, service_of: Callable[[Any], Service]
+) -> None:
     import trio
 
     from channeld.api.serve import serve_api
@@ -109,7 +120,7 @@ async def _serve(start: Start, socket: Path, schema: Schema, here: Session) -> N
             beginning = trio.CancelScope()
             nursery.start_soon(_watch, signals, over, beginning, nursery.cancel_scope)
             with beginning:
-                service: Service = await nursery.start(_living, start, over)
+                service = service_of(await nursery.start(_living, start, over))
             if not over.is_set():
                 async with trio.open_nursery() as api:
                     await api.start(partial(serve_api, service, socket, schema=schema))

@@ -94,8 +94,14 @@ def _ran(arguments: list[str], session: Session) -> Exit:
         if told is None:
             if isinstance(fault, SystemExit):
                 raise
-            logging.getLogger("channeld").critical("the program failed", exc_info=fault)
-            told = Ending(exit=Exit.INTERNAL, code="internal", message=f"{type(fault).__name__}: {fault}"[:200])
+            told = Ending(
+                exit=Exit.INTERNAL,
+                code="internal",
+                message=" ".join(f"{type(fault).__name__}: {fault}".split())[:200],
+                hint="a fault of this program; -v shows where, please report it",
+            )
+            if session.verbose or logging.getLogger().handlers:  # daemons always log it
+                logging.getLogger("channeld").critical("the program failed", exc_info=fault)
         return _told(session, told)
     return Exit(done) if isinstance(done, int) else Exit.OK
 

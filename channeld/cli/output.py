@@ -43,16 +43,19 @@ class Output:
         if not rows:
             self.text(empty)
             return
-        from rich.console import Console
+        from rich.console import Console, JustifyMethod
         from rich.table import Table
 
         table = Table(box=None, pad_edge=False, header_style="bold")
         for head in heads:
             right = head.startswith(">")
-            table.add_column(head.removeprefix(">"), justify="right" if right else "left", no_wrap=right)
+            justify: JustifyMethod = "right" if right else "left"
+            table.add_column(head.removeprefix(">"), justify=justify, no_wrap=right, overflow="fold")
         for row in rows:
             table.add_row(*("" if cell is None else str(cell) for cell in row))
-        Console(highlight=False, markup=False).print(table)
+        # Where there is no terminal nothing is folded: whoever reads a file wants whole ids.
+        width = None if sys.stdout.isatty() else 1_000
+        Console(highlight=False, markup=False, width=width).print(table)
 
     def progress(self, text: str) -> None:
         """What a slow command is doing, for whoever watches."""

@@ -45,7 +45,7 @@ def run(passphrase_file: str | None, **flags: Any) -> None:
         key = key_of(config.data_dir, passphrase_file)
         from channeld.tower.run import run as run_tower
 
-        serve(partial(run_tower, config, key), config.socket, TOWER, here)
+        serve(partial(run_tower, config, key), config.socket, TOWER, here, lambda ready: ready.service)
 
 
 @tower.command()

@@ -284,7 +284,7 @@ class Unsubscribed(TypedDict):
 
 
 class Stopping(TypedDict):
-    stopping: bool
+    stopping: NotRequired[bool]
 
 
 class TowerStatus(TypedDict):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 
@@ -14,6 +15,7 @@ from channeld.api.schema import NODE, Schema
 from channeld.api.serve import serve_api
 from channeld.base.errors import Broken, Refused, Unreachable
 
+ServiceT = TypeVar("ServiceT", bound=Service)
 PEER = bytes([2]) * 33
 HASH = bytes([7]) * 32
 
@@ -118,3 +120,29 @@ class Caller:
 async def calling(path: Path) -> AsyncIterator[Caller]:
     async with await trio.open_unix_socket(str(path)) as stream:
         yield Caller(stream)
+
+
+@contextmanager
+def served(make: Callable[[], ServiceT], path: Path, schema: Schema = NODE) -> Iterator[ServiceT]:
+    """A server on trio in a thread of its own, so that the test's own loop may be another, or none."""
+    begun = threading.Event()
+    told: list[Any] = []
+
+    async def run() -> None:
+        service = make()
+        over = trio.Event()
+        async with serving(service, path, schema):
+            told[:] = [service, over, trio.lowlevel.current_trio_token()]
+            begun.set()
+            await over.wait()
+
+    thread = threading.Thread(target=trio.run, args=(run,))
+    thread.start()
+    if not begun.wait(5):
+        raise TimeoutError("the server did not begin")
+    service, over, token = told
+    try:
+        yield service
+    finally:
+        trio.from_thread.run_sync(over.set, trio_token=token)
+        thread.join(5)

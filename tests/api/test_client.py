@@ -6,9 +6,8 @@ import asyncio
 import json
 import socket
 import threading
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing
 from functools import partial
-from typing import Any
 
 import anyio
 import pytest
@@ -21,31 +20,7 @@ from channeld.client import ApiError, Unreachable, connect
 from channeld.client.blocking import BlockingClient
 from channeld.client.calls import AsyncNodeCalls
 from channeld.client.generate import TARGET, written
-from tests.api.service import HASH, Counter, serving, until
-
-
-@contextmanager
-def served(path):
-    """A server on trio in a thread of its own, so that the test's own loop is free to be another."""
-    begun = threading.Event()
-    told: list[Any] = []
-
-    async def run():
-        service = Counter()
-        async with serving(service, path):
-            told[:] = [service, trio.lowlevel.current_trio_token()]
-            begun.set()
-            await service.stopped.wait()
-
-    thread = threading.Thread(target=trio.run, args=(run,))
-    thread.start()
-    assert begun.wait(5)
-    service, token = told
-    try:
-        yield service
-    finally:
-        trio.from_thread.run_sync(service.stopped.set, trio_token=token)
-        thread.join(5)
+from tests.api.service import HASH, Counter, served, until
 
 
 async def everything(path):
@@ -78,7 +53,7 @@ async def everything(path):
 
 @pytest.mark.parametrize("loop", [trio.run, lambda function: asyncio.run(function())], ids=["trio", "asyncio"])
 def test_calls_under_either_loop(tmp_path, loop):
-    with served(tmp_path / "rpc.sock") as service:
+    with served(Counter, tmp_path / "rpc.sock") as service:
         loop(partial(everything, tmp_path / "rpc.sock"))
     assert ("make_invoice") in {name for name, _ in service.asked}
 
@@ -96,7 +71,7 @@ def test_events_under_either_loop(tmp_path, loop):
             assert seen == list(range(1, 51))
             assert (await node.get_info())["role"] == "node"
 
-    with served(tmp_path / "rpc.sock") as service:
+    with served(Counter, tmp_path / "rpc.sock") as service:
         service.told = [{"cursor": n, "type": "t", "at": 0, "data": {}} for n in range(1, 61)]
         loop(follow)
 
@@ -156,7 +131,7 @@ async def test_something_else_at_the_socket(tmp_path):
 
 
 def test_the_blocking_client(tmp_path):
-    with served(tmp_path / "rpc.sock"), BlockingClient(tmp_path / "rpc.sock", timeout=5) as node:
+    with served(Counter, tmp_path / "rpc.sock"), BlockingClient(tmp_path / "rpc.sock", timeout=5) as node:
         assert node.get_info()["role"] == "node"
         with pytest.raises(ApiError, match="invoice_expired"):
             node.decode_invoice(invoice="refused")
