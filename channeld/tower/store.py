@@ -140,7 +140,10 @@ class TowerStore:
         `work` may be run twice, so it touches nothing but the connection. What it raises is raised here.
         """
         job = _Job(work)
-        self._bell.send_nowait(cast("_Job[object]", job))
+        try:
+            self._bell.send_nowait(cast("_Job[object]", job))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise Broken("the tower's store has stopped") from None
         await job.done.wait()
         if job.failure is not None:
             raise job.failure
@@ -216,20 +219,34 @@ async def open_store(path: Path, *, domain: Domain, tower: NodeId) -> AsyncItera
 async def _write(connection: sqlite3.Connection, inbox: trio.MemoryReceiveChannel[_Job[object]]) -> None:
     """The one writer: do whatever is waiting, sync once, tell those who wait; ends when the store is closed.
 
-    What was asked for before a shutdown is finished, so this is shielded and ends with its inbox.
+    What was asked for before a shutdown is finished, so this is shielded and ends with its inbox. Should it ever
+    end otherwise, nobody is left waiting.
     """
     limiter = trio.CapacityLimiter(1)
-    with trio.CancelScope(shield=True):
-        async for first in inbox:
-            batch = [first]
-            while len(batch) < MAX_BATCH:
-                try:
-                    batch.append(inbox.receive_nowait())
-                except (trio.WouldBlock, trio.EndOfChannel):
-                    break
-            await trio.to_thread.run_sync(_commit, connection, batch, limiter=limiter)
+    batch: list[_Job[object]] = []
+    with trio.CancelScope(shield=True), inbox:
+        try:
+            async for first in inbox:
+                batch = [first]
+                _gather(inbox, batch, MAX_BATCH)
+                await trio.to_thread.run_sync(_commit, connection, batch, limiter=limiter)
+                for job in batch:
+                    job.done.set()
+        finally:
+            _gather(inbox, batch, None)
             for job in batch:
-                job.done.set()
+                if not job.done.is_set():
+                    job.failure = job.failure or Broken("the tower's store has stopped")
+                    job.done.set()
+
+
+def _gather(inbox: trio.MemoryReceiveChannel[_Job[object]], batch: list[_Job[object]], most: int | None) -> None:
+    """Add what is waiting to `batch`, up to `most` jobs."""
+    while most is None or len(batch) < most:
+        try:
+            batch.append(inbox.receive_nowait())
+        except (trio.WouldBlock, trio.EndOfChannel):
+            return
 
 
 def _commit(connection: sqlite3.Connection, batch: list[_Job[object]]) -> None:
