@@ -308,7 +308,7 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
         domain=house.domain,
         randomness=house.randomness,
         listen=at,
-        stop=stopping,
+        stop_=stopping,
     )
 
 

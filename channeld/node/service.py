@@ -1,0 +1,528 @@
+"""What the node does for whoever speaks to its socket. Answers have the shapes of the socket's schema.
+
+Every call that moves money is safe to repeat: a payment is one per payment hash, a direct transfer one per id, and
+under an idempotency key a call is done once and answered the same each time after.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import trio
+
+from channeld import __version__
+from channeld.base.digests import Domain
+from channeld.base.errors import Malformed, Refused
+from channeld.base.keys import Key, sha256
+from channeld.base.units import NATIVE, Address, Amount, ChannelId, LockKey, NodeId, PaymentId, Preimage, Seconds
+from channeld.core.channel import Phase
+from channeld.core.events import CloseAlone, Leave, Pay
+from channeld.node import shown
+from channeld.node.config import Config
+from channeld.node.forwarding import Desk
+from channeld.node.gossip import Gossip
+from channeld.node.guard import Guard
+from channeld.node.ledger import Book
+from channeld.node.lines import Lines
+from channeld.node.loop import Actor, Reply
+from channeld.node.opening import Openings
+from channeld.node.payments import Payments
+from channeld.node.shown import Json, hexed
+from channeld.node.towers import Towers
+from channeld.node.world import World
+from channeld.storage.store import Batch, Store, wide
+from channeld.wire import invoice
+from channeld.wire.address import HostPort, node_address
+from channeld.wire.invoice import Invoice
+
+COOP_VALID: Final = 600
+"""Seconds of chain time for which an offer to close together stands."""
+DISPUTE_GAS: Final = 600_000
+"""What opening, closing, challenging and settling one channel may take together."""
+EVENT_WAIT: Final = 30.0
+
+
+@dataclass(kw_only=True)
+class Service:
+    """The node behind its socket."""
+
+    config: Config
+    book: Book
+    store: Store
+    world: World
+    lines: Lines
+    openings: Openings
+    payments: Payments
+    desk: Desk
+    guard: Guard
+    gossip: Gossip
+    towers: Towers
+    account_key: Key
+    node_key: Key
+    domain: Domain
+    randomness: Callable[[int], bytes]
+    listen: HostPort
+    stop_: trio.Event
+
+    # -- who we are
+
+    async def get_info(self) -> Json:
+        network, world = self.config.network, self.world
+        states: dict[str, int] = {}
+        for actor in self.book.actors.values():
+            name = shown.state(actor.channel)
+            states[name] = states.get(name, 0) + 1
+        at = [HostPort(host=host, port=port) for host, port in self.config.announce] or [self.listen]
+        chain_head = world.head
+        if chain_head is None:
+            raise Refused("safe_mode", "the chain has not been read yet")
+        return {
+            "role": "node",
+            "version": __version__,
+            "node_id": hexed(self.node_key.public),
+            "alias": self.config.alias,
+            "address": hexed(self.account_key.address),
+            "network": network.id,
+            "chain_id": network.chain_id,
+            "manager": hexed(self.config.manager),
+            "registry": hexed(self.config.registry),
+            "listen": str(self.listen),
+            "uris": [f"{self.node_key.public.hex()}@{place}" for place in at],
+            "socket": str(self.config.socket),
+            "head": shown.head(chain_head, int(world.clock())),
+            "safe_mode": world.safe_mode,
+            "tokens": [
+                {"symbol": token.symbol, "token": hexed(token.address), "decimals": token.decimals}
+                for token in network.tokens
+            ],
+            "peers": sum(1 for _ in self.lines),
+            "channels": states,
+        }
+
+    async def get_balance(self) -> Json:
+        tokens = [NATIVE, *(token.address for token in self.config.network.tokens)]
+        for actor in self.book.actors.values():
+            if actor.channel.token not in tokens:
+                tokens.append(actor.channel.token)
+        return {"balances": [await self._balance(token) for token in tokens]}
+
+    async def _balance(self, token: Address) -> Json:
+        chain, us = self.guard.chain, self.account_key.address
+        spendable = pending = receivable = 0
+        for actor in self.book.actors.values():
+            channel = actor.channel
+            if channel.token != token or channel.phase is Phase.CLOSED:
+                continue
+            pending += channel.current.body.locked(channel.we)
+            if channel.phase is Phase.OPEN and channel.coop is None:
+                spendable += channel.balance
+                receivable += channel.peer_balance
+            else:
+                pending += max(channel.balance, 0)
+        return {
+            "token": hexed(token),
+            "symbol": shown.symbol(self.config.network, token),
+            "decimals": shown.decimals(self.config.network, token),
+            "wallet": str(await chain.balance(us, token)),
+            "spendable": str(spendable),
+            "pending": str(pending),
+            "receivable": str(receivable),
+            "owed": str(await chain.owed(token, us)),
+        }
+
+    async def stop(self) -> Json:
+        self.stop_.set()
+        return {"stopping": True}
+
+    # -- peers
+
+    async def connect_peer(self, *, uri: str) -> Json:
+        address = node_address(uri.removeprefix("0x"))
+        line = await self.lines.connect(address)
+        batch = Batch()
+        batch.add(
+            "INSERT INTO peers VALUES (?, ?, ?) ON CONFLICT (node) DO UPDATE SET host = excluded.host, "
+            "port = excluded.port",
+            *(address.node, address.at.host, address.at.port),
+        )
+        await self.store.commit(batch)
+        return {"node_id": hexed(line.peer), "address": str(address.at), "connected": True}
+
+    async def list_peers(self) -> Json:
+        channels: dict[NodeId, int] = {}
+        for actor in self.book.actors.values():
+            if actor.channel.phase is not Phase.CLOSED:
+                channels[actor.channel.peer] = channels.get(actor.channel.peer, 0) + 1
+        nodes = {line.peer for line in self.lines} | set(channels)
+        peers = []
+        for node in sorted(nodes):
+            line, at = self.lines.of(node), self.lines.addresses.get(node)
+            peers.append(
+                {
+                    "node_id": hexed(node),
+                    "address": str(at) if at else "",
+                    "connected": line is not None,
+                    "inbound": line is not None and line.inbound,
+                    "alias": "",
+                    "channels": channels.get(node, 0),
+                },
+            )
+        return {"peers": peers}
+
+    # -- channels
+
+    async def open_channel(
+        self,
+        *,
+        peer: str,
+        token: str,
+        amount: int,
+        peer_amount: int,
+        challenge_period: int | None,
+        public: bool,
+        idempotency_key: str | None,
+    ) -> Json:
+        request = ["open", peer, token, str(amount), str(peer_amount), challenge_period, public]
+        if (answer := self._answered(idempotency_key, request)) is not None:
+            return answer
+        text = peer.removeprefix("0x")
+        if "@" in text:
+            await self.connect_peer(uri=text)
+        node = NodeId(bytes.fromhex(text[:66]))
+        coin = self.config.network.token(token)
+        await self._must_afford(coin, amount)
+        channel = await self.openings.open(
+            node,
+            token=coin,
+            amount=Amount(amount),
+            peer_amount=Amount(peer_amount),
+            challenge_period=None if challenge_period is None else Seconds(challenge_period),
+            public=public,
+        )
+        answer = {"channel_id": hexed(channel), "peer": hexed(node), "state": "opening", "open_tx": None}
+        await self._remember(idempotency_key, request, answer)
+        return answer
+
+    async def _must_afford(self, token: Address, amount: int) -> None:
+        """The deposit, and gas and bond for a dispute about it."""
+        chain, us, network = self.guard.chain, self.account_key.address, self.config.network
+        price = int(await chain.rpc.call("eth_gasPrice"), 16)
+        reserve = DISPUTE_GAS * price + network.close_bond
+        native = await chain.balance(us)
+        needed = reserve + (amount if token == NATIVE else 0)
+        if token != NATIVE and await chain.balance(us, token) < amount:
+            raise Refused("insufficient_funds", f"the account {hexed(us)} holds less than {amount} of the token")
+        if native < (amount if token == NATIVE else 0):
+            raise Refused("insufficient_funds", f"the account {hexed(us)} holds {native} wei, less than {amount}")
+        if native < needed:
+            raise Refused(
+                "insufficient_gas",
+                f"the account {hexed(us)} holds {native} wei; the deposit and a dispute may take {needed}",
+                "send it some of the chain's coin",
+            )
+
+    async def list_channels(self, *, channel_id: bytes | None, closed: bool) -> Json:
+        if channel_id is not None:
+            return {"channels": [self._channel(self._actor(channel_id))]}
+        actors = [a for a in self.book.actors.values() if closed or a.channel.phase is not Phase.CLOSED]
+        return {"channels": [self._channel(actor) for actor in actors]}
+
+    def _channel(self, actor: Actor) -> Json:
+        rows = self.store.rows("SELECT name, value FROM facts WHERE channel = ?", actor.channel.id)
+        return shown.channel_of(actor.channel, self.config.network, dict(rows))
+
+    def _actor(self, channel_id: bytes) -> Actor:
+        actor = self.book.actors.get(ChannelId(channel_id))
+        if actor is None:
+            raise Refused("unknown_channel", f"no channel of ours is {hexed(channel_id)}", "channeld channels")
+        return actor
+
+    async def close_channel(self, *, channel_id: bytes, force: bool, timeout: int) -> Json:
+        actor = self._actor(channel_id)
+        if actor.channel.phase is Phase.CLOSED:
+            raise Refused("channel_not_open", "the channel is closed already")
+        if not force and actor.channel.phase in (Phase.OPENING, Phase.OPEN, Phase.FROZEN):
+            with trio.move_on_after(timeout):
+                while not self._together(actor):
+                    await actor.ask(Leave(now=self.world.chain_time, valid_for=COOP_VALID))
+                    await trio.sleep(0.2)
+        if not self._together(actor):
+            await actor.ask(CloseAlone())
+        told = self._channel(actor)
+        return {
+            "channel_id": hexed(channel_id),
+            "state": told["state"] if told["state"] in ("closing", "closed") else "closing",
+            "how": "cooperative" if self._together(actor) else "unilateral",
+            "close_tx": told["close_tx"],
+            "deadline": told["deadline"],
+        }
+
+    @staticmethod
+    def _together(actor: Actor) -> bool:
+        channel = actor.channel
+        return channel.onchain is None and (channel.coop is not None or channel.phase is Phase.CLOSED)
+
+    # -- invoices
+
+    async def make_invoice(
+        self, *, token: str, amount: int | None, description: str, expiry: int, idempotency_key: str | None
+    ) -> Json:
+        request = ["invoice", token, None if amount is None else str(amount), description, expiry]
+        if (answer := self._answered(idempotency_key, request)) is not None:
+            return answer
+        network, now = self.config.network, self.world.now
+        preimage, secret = Preimage(self.randomness(32)), self.randomness(32)
+        coin = network.token(token)
+        asked = Invoice(
+            domain=self.domain,
+            token=coin,
+            amount=None if amount is None else Amount(amount),
+            payment_hash=LockKey(sha256(preimage)),
+            payment_secret=secret,
+            created=now,
+            expiry=Seconds(expiry),
+            description=description,
+            payee=self.node_key.public,
+            min_final_delta=network.final_delta,
+            hints=tuple(self.gossip.hints(coin)),
+        )
+        text = invoice.encode(asked, self.node_key)
+        batch = Batch()
+        batch.add(
+            "INSERT INTO invoices (hash, n, preimage, secret, text, token, amount, created, expires, state) "
+            "VALUES (?, (SELECT coalesce(max(n), 0) + 1 FROM invoices), ?, ?, ?, ?, ?, ?, ?, 'open')",
+            *(asked.payment_hash, preimage, secret, text, coin),
+            *(None if amount is None else wide(amount), now, asked.expires_at),
+        )
+        answer = shown.invoice_of(asked, text, network, now=now)
+        await self._remember(idempotency_key, request, answer, batch)
+        return answer
+
+    async def decode_invoice(self, *, invoice: str) -> Json:
+        asked = self.payments.read(invoice)
+        return shown.invoice_of(asked, invoice, self.config.network, now=self.world.now)
+
+    async def lookup_invoice(self, *, payment_hash: bytes) -> Json:
+        rows = self.store.rows(f"{_INVOICE} WHERE hash = ?", payment_hash)
+        if not rows:
+            raise Refused("unknown_invoice", f"no invoice of ours has the payment hash {hexed(payment_hash)}")
+        return self._invoice(rows[0])
+
+    def _invoice(self, row: Sequence[Any]) -> Json:
+        asked = invoice.decode(row[1])
+        return shown.invoice_of(asked, row[1], self.config.network, now=self.world.now, row=row[2:])
+
+    async def list_invoices(self, *, limit: int, cursor: str | None) -> Json:
+        rows = self.store.rows(f"{_INVOICE} WHERE n < ? ORDER BY n DESC LIMIT ?", _number(cursor), limit)
+        following = str(rows[-1][0]) if len(rows) == limit else None
+        return {"invoices": [self._invoice(row) for row in rows], "next": following}
+
+    # -- payments
+
+    async def pay_invoice(
+        self, *, invoice: str, amount: int | None, max_fee: int | None, timeout: int, idempotency_key: str | None
+    ) -> Json:
+        asked = self.payments.read(invoice)
+        request = ["pay", invoice, None if amount is None else str(amount)]
+        told = self._answered(idempotency_key, request)
+        found = self.payments.find(asked.payment_hash)
+        if told is None and found is not None and found.state == "succeeded":
+            raise Refused("invoice_paid", "this invoice was paid by us already", "channeld payments shows the payment")
+        if told is None:
+            await self._remember(idempotency_key, request, {})
+        pays = asked.amount if asked.amount is not None else amount
+        budget = max_fee
+        if budget is None and pays is not None:
+            budget = pays * self.config.max_fee_ppm // 1_000_000 + self.config.max_fee_base
+        done = await self.payments.pay(
+            invoice,
+            None if amount is None else Amount(amount),
+            None if budget is None else Amount(budget),
+            timeout,
+        )
+        return shown.payment_of(done, self.config.network, asked.description)
+
+    async def send_transfers(self, *, channel_id: bytes, transfers: Sequence[Mapping[str, Any]], wait: bool) -> Json:
+        actor, now = self._actor(channel_id), self.world.now
+        self.world.must_be_safe()
+        ids = [PaymentId(one["id"] or self.randomness(16)) for one in transfers]
+        known = self._transfers(channel_id, ids)
+        fresh = {id_: one["amount"] for id_, one in zip(ids, transfers, strict=True) if id_ not in known}
+        if sum(fresh.values()) > actor.channel.spendable:
+            raise Refused(
+                "insufficient_balance",
+                f"the channel can send {actor.channel.spendable}, not {sum(fresh.values())}",
+                "nothing was sent",
+            )
+        waiters = [self.book.watch_transfer(actor.channel.id, id_) for id_ in fresh] if wait else []
+        replies = []
+        for id_, amount in fresh.items():
+            row = Batch()
+            row.add(
+                "INSERT INTO transfers (channel, id, outgoing, amount, state, at) VALUES (?, ?, 1, ?, 'pending', ?)",
+                *(channel_id, id_, wide(amount), now),
+            )
+            replies.append(Reply())
+            actor.post(Pay(payment_id=id_, amount=Amount(amount)), writes=row, reply=replies[-1])
+        for reply in replies:
+            await reply.wait()
+        for waiter in waiters:
+            await waiter.wait()
+        states = self._transfers(channel_id, ids)
+        over = {state for state, _ in states.values()}
+        return {
+            "ids": [hexed(id_) for id_ in ids],
+            "state": "failed" if "failed" in over else "pending" if "pending" in over else "succeeded",
+            "version": max(version for _, version in states.values()) or None,
+        }
+
+    def _transfers(self, channel_id: bytes, ids: Sequence[bytes]) -> dict[bytes, tuple[str, int]]:
+        """State and version of those of the outgoing transfers that exist."""
+        found: dict[bytes, tuple[str, int]] = {}
+        for at in range(0, len(ids), 500):
+            some = ids[at : at + 500]
+            marks = ", ".join("?" * len(some))
+            rows = self.store.rows(
+                f"SELECT id, state, version FROM transfers WHERE channel = ? AND outgoing = 1 AND id IN ({marks})",
+                *(channel_id, *some),
+            )
+            found |= {id_: (state, version) for id_, state, version in rows}
+        return found
+
+    async def lookup_payment(self, *, id: bytes) -> Json:
+        if len(id) == 32:
+            found = self.payments.find(LockKey(id))
+            if found is not None:
+                return self._payment(found.hash)
+        else:
+            rows = self.store.rows(f"{_TRANSFER} WHERE id = ?", id)
+            if rows:
+                return self._transfer(rows[0])
+        raise Refused("unknown_payment", f"no payment of ours is {hexed(id)}", "channeld payments")
+
+    def _payment(self, hash_: bytes) -> Json:
+        found = self.payments.find(LockKey(hash_))
+        if found is None:
+            raise Refused("unknown_payment", f"no payment of ours is {hexed(hash_)}")
+        return shown.payment_of(found, self.config.network, invoice.decode(found.invoice).description)
+
+    def _transfer(self, row: Sequence[Any]) -> Json:
+        actor = self.book.actors.get(row[0])
+        return shown.transfer_of(row, actor.channel if actor else None, self.config.network)
+
+    def _received(self, hash_: bytes) -> Json:
+        told = self._invoice(self.store.rows(f"{_INVOICE} WHERE hash = ?", hash_)[0])
+        return {
+            "id": told["payment_hash"],
+            "kind": "invoice",
+            "direction": "in",
+            "state": "succeeded",
+            "token": told["token"],
+            "symbol": told["symbol"],
+            "amount": told["received"],
+            "fee": "0",
+            "peer": None,
+            "created_at": told["created_at"],
+            "settled_at": told["paid_at"],
+            "preimage": told["preimage"],
+            "description": told["description"],
+        }
+
+    async def list_payments(self, *, limit: int, cursor: str | None) -> Json:
+        """Newest first over payments, transfers and received invoices; the cursor counts what was shown."""
+        skip = _skip(cursor)
+        rows = self.store.rows(
+            "SELECT 'out', hash, at, n FROM payments UNION ALL SELECT 'in', hash, paid_at, n FROM invoices "
+            "WHERE state = 'paid' UNION ALL SELECT 'direct', n, at, n FROM transfers "
+            "ORDER BY 3 DESC, 1, 4 DESC LIMIT ? OFFSET ?",
+            *(limit, skip),
+        )
+        told = []
+        for kind, name, _, _ in rows:
+            if kind == "out":
+                told.append(self._payment(name))
+            elif kind == "in":
+                told.append(self._received(name))
+            else:
+                told.append(self._transfer(self.store.rows(f"{_TRANSFER} WHERE n = ?", name)[0]))
+        return {"payments": told, "next": str(skip + limit) if len(rows) == limit else None}
+
+    # -- towers
+
+    async def tower_add(self, *, uri: str) -> Json:
+        return await self.towers.add(node_address(uri.removeprefix("0x")))
+
+    async def tower_remove(self, *, node_id: bytes) -> Json:
+        await self.towers.remove(NodeId(node_id))
+        return {"node_id": hexed(node_id)}
+
+    async def tower_list(self) -> Json:
+        return {"towers": self.towers.list()}
+
+    async def tower_status(self) -> Json:
+        return self.towers.status()
+
+    # -- events
+
+    async def events(self, *, since: int | None, limit: int, wait: bool) -> Json:
+        if since is None:
+            return {"events": [], "cursor": self.book.events.last}
+        with trio.move_on_after(EVENT_WAIT if wait else 0):
+            while True:
+                bell = self.book.events.bell
+                if self._events(since, 1):
+                    break
+                await bell.wait()
+        rows = self._events(since, limit)
+        told = [{"cursor": n, "type": type_, "at": at, "data": json.loads(data)} for n, type_, at, data in rows]
+        return {"events": told, "cursor": rows[-1][0] if rows else since}
+
+    def _events(self, since: int, limit: int) -> Sequence[Sequence[Any]]:
+        return self.store.rows("SELECT n, type, at, data FROM events WHERE n > ? ORDER BY n LIMIT ?", since, limit)
+
+    # -- asked once, answered the same each time
+
+    def _answered(self, key: str | None, request: Sequence[object]) -> Json | None:
+        """The first answer under that key; Refused (idempotency_conflict) if something else was asked then."""
+        if key is None:
+            return None
+        rows = self.store.rows("SELECT request, answer FROM asked WHERE key = ?", key)
+        if not rows:
+            return None
+        if rows[0][0] != _print(request):
+            raise Refused("idempotency_conflict", f"the key {key!r} was used for something else", "use a new key")
+        answer: Json = json.loads(rows[0][1])
+        return answer
+
+    async def _remember(
+        self, key: str | None, request: Sequence[object], answer: Json, writes: Batch | None = None
+    ) -> None:
+        batch = writes or Batch()
+        if key is not None:
+            batch.add("INSERT INTO asked VALUES (?, ?, ?)", key, _print(request), json.dumps(answer))
+        if batch:
+            await self.store.commit(batch)
+
+
+_INVOICE: Final = "SELECT n, text, state, received, paid_at, preimage FROM invoices"
+_TRANSFER: Final = "SELECT channel, id, outgoing, amount, state, at, settled_at FROM transfers"
+
+
+def _print(request: Sequence[object]) -> str:
+    return hashlib.sha256(json.dumps(request).encode()).hexdigest()
+
+
+def _number(cursor: str | None) -> int:
+    if cursor is None:
+        return 2**62
+    if not cursor.isdecimal():
+        raise Malformed(f"no cursor: {cursor[:20]!r}")
+    return int(cursor)
+
+
+def _skip(cursor: str | None) -> int:
+    return 0 if cursor is None else _number(cursor)
