@@ -9,7 +9,7 @@ search gets them as arguments.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -76,6 +76,18 @@ class Edge:
             and policy.min_lock <= amount <= policy.max_lock
             and (self.capacity is None or amount <= self.capacity)
         )
+
+
+def hint_edges(way: Sequence[tuple[NodeId, ChannelId, Policy]], payee: NodeId) -> tuple[Edge, ...]:
+    """One route hint of an invoice as edges: each node's channel leads to the next node, the last to `payee`.
+
+    A hint does not say which side its nodes are on; A stands for it, and `Hop.side` says so again.
+    """
+    targets = [*(node for node, _, _ in way[1:]), payee]
+    return tuple(
+        Edge(channel_id=channel_id, side=Side.A, source=node, target=target, policy=policy)
+        for (node, channel_id, policy), target in zip(way, targets, strict=True)
+    )
 
 
 class Graph:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from channeld.base.units import NATIVE, Amount, Seconds, Side
 from routing.fees import Policy
-from routing.graph import Edge, Graph
+from routing.graph import Edge, Graph, hint_edges
 from routing.liquidity import Liquidity
 from routing.search import RISK, UNIT, NoRoute, OwnChannel, Route
 from tests.routing.town import NOW, PAYEE, PAYER, TOKEN, channel_id, join, node, own, route, toll
@@ -314,12 +314,22 @@ def test_a_failed_hop_is_walked_round_until_it_is_forgiven(line: Graph) -> None:
     assert len(route(line, liquidity=learned, now=NOW + 86_400).hops) == 3
 
 
-def test_a_maze_of_parallel_channels_is_answered(line: Graph) -> None:
-    """Forty channels between each pair of a long line, all dearer or slower in turn: labels stay bounded."""
-    graph = Graph()
-    for place in range(8):
-        for number in range(40):
-            join(graph, 1000 + place * 40 + number, 10 + place, 11 + place, toll(number, 0, 4000 - 100 * number))
-    found = route(graph, target=node(18), own_channels=[own(100, 10)], max_expiry_delta=20_000, max_fee=10**5)
-    assert found.expiry_delta <= 20_000
-    assert len(found.hops) == 9
+def test_a_maze_made_to_be_slow_is_answered() -> None:
+    """18 streets, each sells twice the time of the one behind it: 2**18 ways, none of them better in all."""
+    graph, streets = Graph(), 18
+    for place in range(streets):
+        weight = 2 ** (streets - 1 - place)
+        join(graph, 2 * place, 10 + place, 11 + place, toll(weight, 0, 0))
+        join(graph, 2 * place + 1, 10 + place, 11 + place, toll(0, 0, weight))
+    limit = 900 + 2 ** (streets - 1)
+    found = route(graph, target=node(10 + streets), own_channels=[own(100, 10)], max_expiry_delta=limit)
+    assert found.expiry_delta <= limit
+
+
+def test_the_hops_of_a_hint_lead_from_one_to_the_next(line: Graph) -> None:
+    private = [(node(2), channel_id(50), toll(3, 0, 60)), (node(76), channel_id(51), toll(4, 0, 60))]
+    found = route(line, target=node(77), hints=hint_edges(private, node(77)))
+    assert [(hop.channel_id, hop.target, hop.fee) for hop in found.hops[2:]] == [
+        (channel_id(50), node(76), 3),
+        (channel_id(51), node(77), 4),
+    ]
