@@ -59,7 +59,13 @@ class Line:
         self._unsent: list[bytes] = []
         self._size = 0
         self._bell = trio.Event()
+        self._sent = trio.Event()
         self._gatherers: dict[ChannelId, Gatherer] = {}
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait to be sent."""
+        return self._size
 
     def send(self, messages: Sequence[wire.Message]) -> None:
         for message in messages:
@@ -93,12 +99,22 @@ class Line:
 
     async def write(self) -> None:
         """Send what is queued until cancelled."""
-        while True:
-            await self._bell.wait()
-            self._bell = trio.Event()
-            unsent, self._unsent, self._size = self._unsent, [], 0
-            if unsent:
-                await self._stream.send(unsent)
+        try:
+            while True:
+                await self._bell.wait()
+                self._bell = trio.Event()
+                unsent, self._unsent, self._size = self._unsent, [], 0
+                if unsent:
+                    await self._stream.send(unsent)
+                self._sent.set()
+                self._sent = trio.Event()
+        finally:
+            self._sent.set()
+
+    async def drained(self) -> None:
+        """Wait until what was queued is on its way, or the line has ended."""
+        while self._size and not self.ended.is_set():
+            await self._sent.wait()
 
     async def read(self) -> list[wire.Message]:
         with trio.move_on_after(SILENCE) as waiting:
