@@ -13,6 +13,7 @@ from channeld.base.units import NATIVE, Address, NodeId
 from channeld.chain.chain import BlockRef, Head
 from channeld.chain.reads import RpcChain, hexed
 from channeld.tower.config import TowerConfig
+from channeld.tower.gate import Watch
 from channeld.tower.intents import Tally, TowerIntents
 from channeld.tower.lookout import Lookout
 from channeld.tower.store import TowerStore
@@ -51,6 +52,11 @@ class OurTower:
         self._lookout = lookout
         self._clock = clock
         self._stopping = stopping
+
+    @property
+    def watch(self) -> Watch | None:
+        """The newest block that was acted on."""
+        return self._lookout.watch
 
     async def get_info(self) -> Json:
         network, contracts = self._config.network, self._chain.contracts

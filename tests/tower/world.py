@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import trio
 
@@ -41,7 +41,7 @@ from channeld.base.units import (
     Version,
 )
 from channeld.chain.bindings import Contracts
-from channeld.chain.chain import Call, ChannelWord
+from channeld.chain.chain import Call, ChannelWord, SeenChallenge
 from channeld.chain.deploy import Deployment
 from channeld.chain.devchain import DEV_CHAIN_ID
 from channeld.chain.networks import network
@@ -65,6 +65,7 @@ BOND = 10**15
 DEPOSIT = Amount(10**18)
 PERIOD = Seconds(60)
 PATIENCE = 20.0
+Found = TypeVar("Found")
 
 
 def key_of(role: str) -> Key:
@@ -72,12 +73,14 @@ def key_of(role: str) -> Key:
     return Key(keccak(b"tower tests " + role.encode()))
 
 
-async def eventually(what: Callable[[], Awaitable[Any]], seconds: float = PATIENCE) -> Any:
-    """Ask until the answer is true."""
+async def eventually(what: Callable[[], Awaitable[Found]], seconds: float = PATIENCE) -> Found:
+    """Ask until the answer is true, and return it."""
     with trio.fail_after(seconds):
-        while not (found := await what()):
+        while True:
+            found = await what()
+            if found:
+                return found
             await trio.sleep(0.03)
-    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,6 +282,45 @@ class World:
 
     async def word(self, channel: Channel) -> ChannelWord:
         return await self.chain.channel(channel.id)
+
+    async def until(self, channel: Channel, what: Callable[[ChannelWord], bool]) -> ChannelWord:
+        """Wait until the contract's word for the channel is as wanted."""
+
+        async def look() -> ChannelWord | None:
+            word = await self.word(channel)
+            return word if what(word) else None
+
+        return cast("ChannelWord", await eventually(look))
+
+    async def until_status(self, tower: TowerReady, **wanted: object) -> dict[str, Any]:
+        """Wait until the tower says so of itself."""
+
+        async def look() -> dict[str, Any] | None:
+            status = await tower.service.tower_status()
+            return status if all(status[name] == one for name, one in wanted.items()) else None
+
+        return cast("dict[str, Any]", await eventually(look))
+
+    async def seen_head(self, tower: TowerReady) -> None:
+        """Wait until the tower has judged everything up to the newest block."""
+        newest = (await self.chain.head()).latest.number
+
+        async def look() -> bool:
+            watch = tower.service.watch
+            return watch is not None and watch.number >= newest
+
+        await eventually(look)
+
+    async def challenges(self, channel: Channel) -> list[int]:
+        """Versions that were put against the close, in order."""
+        head = await self.chain.head()
+        found: list[int] = []
+        for number in range(head.latest.number + 1):
+            block = await self.chain.block(number)
+            logs = await self.node.rpc.call("eth_getLogs", {"blockHash": hexed(block.hash)})
+            facts = [self.contracts.fact(log, block) for log in logs]
+            found += [one.version for one in facts if isinstance(one, SeenChallenge) and one.channel_id == channel.id]
+        return found
 
     async def open(self, *, bond: int = BOND, a: str = "cheat", b: str = "sleeper") -> Channel:
         """A channel with a deposit of side A's on chain."""
