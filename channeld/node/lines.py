@@ -229,10 +229,10 @@ class Lines:
                 nursery.start_soon(_guarded, line)
                 line.send([wire.Init(chain_id=self._domain.chain_id, manager=self._domain.manager)])
                 try:
-                    await self._greeted(line)
+                    more = await self._greeted(line)
                     await self._replace(line)
                     nursery.start_soon(line.ping)
-                    await self._listen(line)
+                    await self._listen(line, more)
                 except (PeerFault, Unreachable) as error:
                     fault = error
                 finally:
@@ -240,13 +240,14 @@ class Lines:
             nursery.cancel_scope.cancel()
         raise fault
 
-    async def _greeted(self, line: Line) -> None:
-        messages = await line.read()
-        init = messages[0]
-        if not isinstance(init, wire.Init) or len(messages) != 1:
+    async def _greeted(self, line: Line) -> list[wire.Message]:
+        """Init comes first; what came with it is given back."""
+        init, *more = await line.read()
+        if not isinstance(init, wire.Init):
             raise PeerFault(Answer.DISCONNECT, "no Init first")
         if (init.chain_id, init.manager) != (self._domain.chain_id, self._domain.manager):
             raise PeerFault(Answer.DISCONNECT, f"the peer is on chain {init.chain_id}, contract {init.manager.hex()}")
+        return more
 
     async def _replace(self, line: Line) -> None:
         """This line is the one from now on; the one before ends first."""
@@ -276,10 +277,11 @@ class Lines:
     def _of(self, peer: NodeId) -> list[Actor]:
         return [a for a in self._book.actors.values() if a.channel.peer == peer and a.channel.phase not in _CLOSED]
 
-    async def _listen(self, line: Line) -> None:
+    async def _listen(self, line: Line, messages: list[wire.Message]) -> None:
         while True:
-            for message in await line.read():
+            for message in messages:
                 await self._sort(line, message)
+            messages = await line.read()
 
     async def _sort(self, line: Line, message: wire.Message) -> None:
         match message:
