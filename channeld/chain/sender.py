@@ -179,8 +179,8 @@ class Sender:
 
     async def _fill_gap(self, head: Head, base_fee: int, tip: int, nonce: int) -> None:
         """Spend a nonce that nothing of ours or in the node's pool has, if one of ours waits behind it."""
-        waiting = [intent.nonce for intent in self._open.values() if intent.nonce is not None]
-        if not waiting or min(waiting) <= nonce:
+        ours = [intent.nonce for intent in self._open.values() if intent.nonce is not None]
+        if nonce in ours or max(ours, default=-1) < nonce:
             return
         pending = int(await self._asked("eth_getTransactionCount", hexed(self.address), "pending"), 16)
         if pending > nonce:
