@@ -103,6 +103,8 @@ class Gate:
                 return
             answers = []
             for message in messages:
+                if strikes >= STRIKES:
+                    break
                 if isinstance(message, Init | Error | Warning | Pong):
                     continue
                 if allowance.take(trio.current_time()):
