@@ -133,7 +133,7 @@ def block(mined: Mined, *, full: bool) -> Json:
 def pending_block(header: Any, txs: Sequence[Waiting], *, full: bool) -> Json:
     """The block to come: it has no hash, no nonce and no miner yet."""
     shape = _header(header)
-    shape |= {"hash": None, "nonce": None, "miner": None, "logsBloom": None, "size": quantity(0)}
+    shape |= {"hash": None, "nonce": None, "miner": None, "size": quantity(0)}
     shape["transactions"] = [waiting(tx) if full else data(tx.hash) for tx in txs]
     return shape
 
