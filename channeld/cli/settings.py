@@ -253,7 +253,8 @@ class _Reading:
             try:
                 values[name] = one.read(given)
             except ValueError as fault:
-                raise self._located(key, f"{key}: {fault}, not {given!r:.60}", one.why) from None
+                hint = one.why + (f", in {one.unit}" if one.unit else "")
+                raise self._located(key, f"{key}: {fault}, not {given!r:.60}", hint) from None
             self._say(key, shown(values[name]), source, one.why, one.unit)
         return dataclasses.replace(base, **values)
 

@@ -10,7 +10,20 @@ Of the daemon it knows the schema of its socket and nothing else.
 
 from __future__ import annotations
 
-from channeld.client.connection import Client, TowerClient, connect, connect_tower
+from typing import TYPE_CHECKING, Any
+
 from channeld.client.errors import ApiError, Unreachable
 
+if TYPE_CHECKING:
+    from channeld.client.connection import Client, TowerClient, connect, connect_tower
+
 __all__ = ["ApiError", "Client", "TowerClient", "Unreachable", "connect", "connect_tower"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs anyio when it is first asked for: a command that makes one call starts without it."""
+    if name in __all__:
+        from channeld.client import connection
+
+        return getattr(connection, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
