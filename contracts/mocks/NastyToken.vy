@@ -13,7 +13,7 @@ LIES: constant(uint256) = 3  # returns true, moves nothing
 TAKES: constant(uint256) = 4  # keeps a tenth of each transfer
 BURNS: constant(uint256) = 5  # never comes back
 BOMBS: constant(uint256) = 6  # moves, returns 4 KiB
-HEAVY: constant(uint256) = 7  # moves, but all its calls are dear: a transfer needs some 95,000 gas
+PICKY: constant(uint256) = 7  # moves, if it is given all but 6,000 of 100,000 gas; asking it for a balance is dear
 
 mode: public(uint256)
 barred: public(HashMap[address, bool])
@@ -57,7 +57,7 @@ def balanceOf(who: address) -> uint256:
     @param who the address
     @return base units
     """
-    if self.mode == HEAVY:
+    if self.mode == PICKY:
         self._burn(200)
     return self.balances[who]
 
@@ -92,8 +92,8 @@ def _transfer(owner: address, to: address, amount: uint256) -> Bytes[4096]:
     assert not self.barred[to], "barred"
     if self.mode == BURNS:
         self._burn(1_000_000)
-    if self.mode == HEAVY:
-        self._burn(590)
+    if self.mode == PICKY:
+        assert msg.gas > 93_000, "picky"
     if self.mode != LIES:
         self.balances[owner] -= amount
         arrives: uint256 = amount

@@ -23,7 +23,7 @@ from tests.contracts.world import (
 
 REVERTS, EATS_GAS, RETURN_BOMB, REVERT_BOMB = "5f5ffd", "5b5f56", "62ffffff5ff3", "61ffff5ffd"
 HOSTILE = {"reverts": REVERTS, "eats gas": EATS_GAS, "return bomb": RETURN_BOMB, "revert bomb": REVERT_BOMB}
-PLAIN, SILENT, DENIES, LIES, TAKES, BURNS, BOMBS, HEAVY = range(8)
+PLAIN, SILENT, DENIES, LIES, TAKES, BURNS, BOMBS, PICKY = range(8)
 
 
 def closed(channel: Channel, body: Body | None = None) -> Channel:
@@ -156,18 +156,18 @@ def test_a_token_that_moves_a_part_still_owes_the_rest(world: World) -> None:
     world.do(world.rich, world.nasty, "set_mode", PLAIN)
 
 
-HUNGRY_WALLET = "6107a05b600190038060035700"
-"""Counts 1,952 down to 0: some 50,750 gas, of the 50,000 and the stipend of 2,300 that it gets."""
+PICKY_WALLET = "61cbe85a10600957005b5f5ffd"
+"""Refuses at once if it has less than 52,200 gas; it is to get 50,000 and the stipend of 2,300."""
 
 
 @pytest.mark.parametrize("kind", ["coin", "token"])
 def test_no_amount_of_gas_turns_a_payout_into_a_debt(world: World, kind: str) -> None:
     """With the least gas that goes through, and with any less or more, a payout that needs all it may have gets it."""
-    wallet = world.plant(bytes.fromhex(HUNGRY_WALLET))
+    wallet = world.plant(bytes.fromhex(PICKY_WALLET))
     token = NATIVE if kind == "coin" else world.nasty
     world.do(world.rich, world.nasty, "set_mode", PLAIN)
     channel = closed(world.channel(token, payout_a=wallet, payout_b=wallet, close_bond=0).funded())
-    world.do(world.rich, world.nasty, "set_mode", HEAVY)
+    world.do(world.rich, world.nasty, "set_mode", PICKY)
     data = call_data("ChannelManager", "settle", *channel.head, *NO_STATE, NATIVE)
     low, high = 50_000, 2_000_000
     world.travel(world.now + 1)
