@@ -13,7 +13,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import trio
 
@@ -21,7 +21,7 @@ from channeld.base.digests import Domain
 from channeld.base.errors import Answer, PeerFault, Unreachable
 from channeld.base.keys import Key
 from channeld.base.units import Address, Amount, ChannelId, NodeId, Seconds, Side, Timestamp, short
-from channeld.chain.chain import Chain, ChannelWord
+from channeld.chain.chain import ChannelWord
 from channeld.core.channel import Channel, Phase
 from channeld.node import announcing
 from channeld.node.known import Known
@@ -81,6 +81,14 @@ class _Pending:
         return self.message.node_a if side is Side.A else self.message.node_b
 
 
+class Channels(Protocol):
+    """What gossip asks of `chain.Chain`."""
+
+    async def channel(self, channel_id: ChannelId) -> ChannelWord:
+        """Unreachable when there is no answer."""
+        ...
+
+
 class Gossip:
     """See the file's head. `policy` is what we ask for sending out over a channel of ours; its time does not count."""
 
@@ -92,7 +100,7 @@ class Gossip:
         world: World,
         lines: Lines,
         graph: Graph,
-        chain: Chain,
+        chain: Channels,
         domain: Domain,
         node_key: Key,
         account_key: Key,

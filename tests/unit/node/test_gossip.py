@@ -1,0 +1,579 @@
+"""Nodes that gossip over real connections: what is told, what is believed, and what is refused.
+
+The chain is a table of channels; everything else is the daemon's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import pytest
+import trio
+
+from channeld.base.digests import Domain, Terms, channel_id, salt_commitment
+from channeld.base.errors import Unreachable
+from channeld.base.keys import Key, keccak, sha256
+from channeld.base.units import NATIVE, Address, Amount, ChannelId, Digest, Seconds, Side, Signature, Timestamp, Version
+from channeld.chain.chain import ChannelWord
+from channeld.chain.networks import network
+from channeld.core.channel import Channel, Phase
+from channeld.node import announcing, gossip
+from channeld.node.gossip import Gossip
+from channeld.node.ledger import Book
+from channeld.node.lines import Lines
+from channeld.node.loop import Actor
+from channeld.node.world import World
+from channeld.peers.dial import dial
+from channeld.peers.listen import listen
+from channeld.peers.talk import PeerStream
+from channeld.storage.sqlite import SqliteStore
+from channeld.wire import messages as wire
+from channeld.wire.address import HostPort, NodeAddress
+from routing.fees import Policy
+from routing.graph import Graph
+
+NOW = Timestamp(1_000_000)
+DOMAIN = Domain(chain_id=31337, manager=Address(b"\7" * 20))
+LOOPBACK = HostPort(host="127.0.0.1", port=0)
+DEPOSIT = Amount(1_000)
+CHEAT = Key(sha256(b"cheat"))
+EMPTY = ChannelWord(
+    deposit_a=Amount(0),
+    deposit_b=Amount(0),
+    version=Version(0),
+    deadline=Timestamp(0),
+    flags=0,
+    record=Digest(bytes(32)),
+)
+OPEN_WORD = replace(EMPTY, deposit_a=DEPOSIT)
+
+
+@dataclass
+class ChainTable:
+    """What the contract keeps, and how often it was asked."""
+
+    words: dict[ChannelId, ChannelWord] = field(default_factory=dict)
+    asked: list[ChannelId] = field(default_factory=list)
+    down: bool = False
+
+    async def channel(self, channel_id: ChannelId) -> ChannelWord:
+        await trio.lowlevel.checkpoint()
+        self.asked.append(channel_id)
+        if self.down:
+            raise Unreachable("no answer")
+        return self.words.get(channel_id, EMPTY)
+
+
+class Node:
+    """A node as far as it gossips."""
+
+    def __init__(self, role: str, chain: ChainTable, nursery: trio.Nursery, store: SqliteStore | None = None) -> None:
+        self.account = Key(sha256(role.encode()))
+        self.key = self.account.derive("node")
+        self.role, self.chain, self.nursery = role, chain, nursery
+        self.store = store or SqliteStore(":memory:")
+        self.time: int = NOW
+        self.policy = Policy(fee_base=Amount(3), fee_ppm=100, expiry_delta=Seconds(10), max_lock=Amount(900))
+        self.world = World(network=network("dev"), clock=lambda: self.time, max_head_age=Seconds(30))
+        self.book = Book(self.store, self.world, nursery)
+        self.lines = Lines(self.book, self.world, self.key, DOMAIN, nursery)
+        self.lines.open.set()
+        self.graph = Graph()
+        self.gossip = Gossip(
+            book=self.book,
+            store=self.store,
+            world=self.world,
+            lines=self.lines,
+            graph=self.graph,
+            chain=chain,
+            domain=DOMAIN,
+            node_key=self.key,
+            account_key=self.account,
+            policy=lambda _: self.policy,
+            alias=role,
+            addresses=("127.0.0.1:9735",),
+            nursery=nursery,
+        )
+        self.lines.gossip, self.lines.live = self.gossip, self.gossip.live
+        self.at = LOOPBACK
+
+    async def start(self) -> None:
+        self.gossip.load()
+        self.at = await self.nursery.start(partial(listen, LOOPBACK, self.key, self.lines.welcome))
+
+    async def connect(self, other: Node) -> None:
+        await self.lines.connect(NodeAddress(node=other.key.public, at=other.at))
+        await until(lambda: other.lines.of(self.key.public) is not None)
+
+    def hold(self, channel: Channel) -> None:
+        actor = Actor(channel, self.account, self.store, self.book, now=lambda: self.time)
+        self.book.actors[channel.id] = actor
+
+    def turn(self, channel_id: ChannelId, **changes: Any) -> None:
+        """The channel's machine has come to a new state."""
+        actor = self.book.actors[channel_id]
+        actor.channel = replace(actor.channel, **changes)
+        self.gossip.changed(actor.channel)
+
+    def knows(self, channel_id: ChannelId) -> bool:
+        """The channel with both policies."""
+        return all(self.graph.policy(channel_id, side) is not None for side in Side)
+
+
+async def until(true: Callable[[], object], seconds: float = 5.0) -> None:
+    for _ in range(int(seconds / 0.01)):
+        if true():
+            return
+        await trio.sleep(0.01)
+    pytest.fail("it never came to that")
+
+
+def channel_between(opener: Node, acceptor: Node, *, nonce: int = 1, public: bool = True) -> ChannelId:
+    """A channel with a deposit on chain, which both still hold as opening."""
+    salts = (b"\x0a" * 32, b"\x0b" * 32)
+    terms = Terms(
+        participant_a=opener.account.address,
+        participant_b=acceptor.account.address,
+        payout_a=opener.account.address,
+        payout_b=acceptor.account.address,
+        challenge_period=Seconds(600),
+        salt_commitment=salt_commitment(keccak(salts[0]), keccak(salts[1])),
+        close_bond=10,
+        nonce=nonce,
+    )
+    id_ = channel_id(DOMAIN, NATIVE, terms.hash)
+    held = Channel(
+        id=id_,
+        domain=DOMAIN,
+        token=NATIVE,
+        terms=terms,
+        we=Side.A,
+        peer=acceptor.key.public,
+        salt_ours=salts[0],
+        salt_theirs=salts[1],
+        max_locks=8,
+        public=public,
+        told=(DEPOSIT, Amount(0)),
+        heard=(DEPOSIT, Amount(0)),
+    )
+    opener.hold(held)
+    acceptor.hold(replace(held, we=Side.B, peer=opener.key.public, salt_ours=salts[1], salt_theirs=salts[0]))
+    opener.chain.words[id_] = OPEN_WORD
+    return id_
+
+
+def opened(id_: ChannelId, *nodes: Node) -> None:
+    for node in nodes:
+        node.turn(id_, phase=Phase.OPEN)
+
+
+async def started(nursery: trio.Nursery, *roles: str) -> list[Node]:
+    chain = ChainTable()
+    nodes = [Node(role, chain, nursery) for role in roles]
+    for node in nodes:
+        await node.start()
+    return nodes
+
+
+class Cheat:
+    """A peer that says what it likes."""
+
+    def __init__(self, stream: PeerStream) -> None:
+        self.stream = stream
+        self.heard: list[wire.Message] = []
+        self.cut = False
+
+    @classmethod
+    async def at(cls, victim: Node, nursery: trio.Nursery, key: Key = CHEAT) -> Cheat:
+        cheat = cls(await dial(NodeAddress(node=victim.key.public, at=victim.at), key))
+        nursery.start_soon(cheat.listen)
+        await cheat.say(wire.Init(chain_id=DOMAIN.chain_id, manager=DOMAIN.manager))
+        return cheat
+
+    async def listen(self) -> None:
+        async with self.stream:
+            try:
+                while True:
+                    self.heard += await self.stream.receive()
+            except Unreachable:
+                self.cut = True
+
+    async def say(self, *messages: wire.Message) -> None:
+        await self.stream.send([wire.encode(message) for message in messages])
+
+    def count(self, kind: type[wire.Message]) -> int:
+        return sum(isinstance(message, kind) for message in self.heard)
+
+
+def announcement(opener: Node, acceptor: Node, id_: ChannelId) -> wire.ChannelAnnouncement:
+    """What the two would announce."""
+    channel = opener.book.actors[id_].channel
+    theirs = announcing.half(acceptor.book.actors[id_].channel, acceptor.key, acceptor.account)
+    return announcing.whole(channel, opener.key.public, announcing.half(channel, opener.key, opener.account), theirs)
+
+
+def update(node: Node, id_: ChannelId, side: Side, at: int = NOW, **changes: Any) -> wire.ChannelUpdate:
+    return announcing.update_of(id_, side, replace(node.policy, timestamp=Timestamp(at), **changes), node.key)
+
+
+# -- public channels
+
+
+async def test_a_public_channel_is_announced_by_both_and_relayed(nursery: trio.Nursery) -> None:
+    opener, hub, merchant = await started(nursery, "opener", "hub", "merchant")
+    await opener.connect(hub)
+    await merchant.connect(hub)
+    id_ = channel_between(opener, hub)
+    opened(id_, opener)
+    await trio.sleep(0.1)
+    assert id_ not in opener.graph  # one half does not announce
+    opened(id_, hub)
+    await until(lambda: all(node.knows(id_) for node in (opener, hub, merchant)))
+    await until(lambda: all(len(node.gossip.known.nodes) == 2 for node in (opener, hub, merchant)))
+    known = merchant.graph.channel(id_)
+    assert known is not None and known.capacity == DEPOSIT
+    assert (known.node_a, known.node_b) == (opener.key.public, hub.key.public)
+    assert merchant.graph.policy(id_, Side.A) == replace(opener.policy, timestamp=NOW)
+    assert merchant.chain.asked == [id_]  # by the merchant alone: the two know their own channel
+    assert merchant.gossip.known.nodes[hub.key.public].alias == "hub"
+
+
+async def test_halves_that_were_lost_are_said_again_on_the_next_line(nursery: trio.Nursery) -> None:
+    opener, hub = await started(nursery, "opener", "hub")
+    id_ = channel_between(opener, hub)
+    opened(id_, opener, hub)
+    assert id_ not in hub.graph
+    await opener.connect(hub)
+    await until(lambda: opener.knows(id_) and hub.knows(id_))
+
+
+async def test_a_node_that_comes_later_asks_and_is_told_everything(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("channeld.node.known.PAGE", 2)
+    opener, hub, merchant = await started(nursery, "opener", "hub", "merchant")
+    await opener.connect(hub)
+    ids = [channel_between(opener, hub, nonce=nonce) for nonce in range(1, 8)]
+    for id_ in ids:
+        opened(id_, opener, hub)
+    await until(lambda: all(hub.knows(id_) for id_ in ids))
+    await merchant.connect(hub)
+    await until(lambda: all(merchant.knows(id_) for id_ in ids) and len(merchant.gossip.known.nodes) == 2)
+
+
+async def test_a_query_is_answered_with_what_was_learned_since(nursery: trio.Nursery) -> None:
+    opener, hub = await started(nursery, "opener", "hub")
+    await opener.connect(hub)
+    first = channel_between(opener, hub, nonce=1)
+    opened(first, opener, hub)
+    await until(lambda: hub.knows(first))
+    opener.time = hub.time = NOW + 100
+    second = channel_between(opener, hub, nonce=2)
+    opened(second, opener, hub)
+    await until(lambda: hub.knows(second))
+    asker = await Cheat.at(hub, nursery)
+    await asker.say(wire.GossipQuery(since=Timestamp(NOW + 50)))
+    await until(lambda: asker.count(wire.ChannelUpdate) == 2)
+    assert asker.count(wire.ChannelAnnouncement) == 1
+    await asker.say(wire.GossipQuery(since=Timestamp(0)))
+    await until(lambda: asker.count(wire.ChannelUpdate) == 6 and asker.count(wire.NodeAnnouncement) == 2)
+    kinds = [type(one) for one in asker.heard if not isinstance(one, wire.Init | wire.GossipQuery)][3:]
+    order = [wire.ChannelAnnouncement] * 2 + [wire.ChannelUpdate] * 4 + [wire.NodeAnnouncement] * 2
+    assert kinds == order
+
+
+async def test_what_was_learned_outlives_the_process(nursery: trio.Nursery) -> None:
+    opener, hub, merchant = await started(nursery, "opener", "hub", "merchant")
+    await opener.connect(hub)
+    await merchant.connect(hub)
+    id_ = channel_between(opener, hub)
+    opened(id_, opener, hub)
+    await until(lambda: merchant.knows(id_) and len(merchant.gossip.known.nodes) == 2)
+    await merchant.gossip.known.saved()
+    again = Node("merchant", ChainTable(), nursery, merchant.store)
+    await again.start()
+    assert again.graph.channel(id_) == merchant.graph.channel(id_)
+    assert [again.graph.policy(id_, side) for side in Side] == [merchant.graph.policy(id_, side) for side in Side]
+    assert again.gossip.known.nodes == merchant.gossip.known.nodes
+    assert not again.chain.asked
+
+
+async def test_a_policy_that_changed_while_we_were_off_is_told_at_the_start(nursery: trio.Nursery) -> None:
+    opener, hub = await started(nursery, "opener", "hub")
+    await opener.connect(hub)
+    id_ = channel_between(opener, hub)
+    opened(id_, opener, hub)
+    await until(lambda: opener.knows(id_) and hub.knows(id_))
+    await hub.gossip.known.saved()
+    again = Node("hub", hub.chain, nursery, hub.store)
+    again.policy = replace(hub.policy, fee_ppm=7)
+    again.hold(hub.book.actors[id_].channel)
+    await again.start()
+    await again.connect(opener)
+    await until(lambda: (policy := opener.graph.policy(id_, Side.B)) is not None and policy.fee_ppm == 7)
+    policy = opener.graph.policy(id_, Side.B)
+    assert policy is not None and policy.timestamp == NOW + 1  # newer, although the clock has not moved
+
+
+async def test_a_channel_that_freezes_is_disabled_and_one_that_closes_is_forgotten(nursery: trio.Nursery) -> None:
+    opener, hub, merchant = await started(nursery, "opener", "hub", "merchant")
+    await opener.connect(hub)
+    await merchant.connect(hub)
+    id_ = channel_between(opener, hub)
+    opened(id_, opener, hub)
+    await until(lambda: merchant.knows(id_))
+    hub.turn(id_, phase=Phase.FROZEN)
+    await until(lambda: (policy := merchant.graph.policy(id_, Side.B)) is not None and policy.disabled)
+    policy = merchant.graph.policy(id_, Side.A)
+    assert policy is not None and not policy.disabled
+    hub.turn(id_, phase=Phase.CLOSING)
+    assert id_ not in hub.graph
+    merchant.gossip.seen_gone(id_)
+    assert id_ not in merchant.graph and not merchant.gossip.known.nodes
+    await merchant.gossip.known.saved()
+    assert merchant.store.rows("SELECT * FROM gossip") == []
+
+
+async def test_capacity_follows_the_deposits(nursery: trio.Nursery) -> None:
+    opener, hub = await started(nursery, "opener", "hub")
+    await opener.connect(hub)
+    id_ = channel_between(opener, hub)
+    opened(id_, opener, hub)
+    await until(lambda: hub.knows(id_))
+    hub.gossip.seen_deposits(id_, Amount(5_000))
+    await hub.gossip.known.saved()
+    again = Node("hub", hub.chain, nursery, hub.store)
+    again.gossip.known.load()
+    known = again.graph.channel(id_)
+    assert known is not None and known.capacity == 5_000
+    hub.gossip.seen_deposits(id_, Amount(0))
+    assert id_ not in hub.graph
+
+
+async def test_our_own_word_is_renewed_and_what_is_old_is_forgotten(nursery: trio.Nursery) -> None:
+    opener, hub, merchant = await started(nursery, "opener", "hub", "merchant")
+    await opener.connect(hub)
+    await merchant.connect(hub)
+    id_ = channel_between(opener, hub)
+    opened(id_, opener, hub)
+    await until(lambda: merchant.knows(id_) and len(merchant.gossip.known.nodes) == 2)
+    for node in (opener, hub, merchant):
+        node.time += gossip.REFRESH + 1
+    hub.gossip.tend()
+    await until(lambda: merchant.gossip.known.nodes[hub.key.public].timestamp == hub.time)
+    assert hub.graph.policy(id_, Side.B) == replace(hub.policy, timestamp=Timestamp(hub.time))
+    merchant.time += 15 * 86_400
+    merchant.gossip.tend()
+    await merchant.gossip.known.saved()
+    assert not len(merchant.graph) and not merchant.store.rows("SELECT * FROM gossip")
+
+
+async def test_an_update_of_an_older_self_is_corrected(nursery: trio.Nursery) -> None:
+    opener, hub = await started(nursery, "opener", "hub")
+    await opener.connect(hub)
+    id_ = channel_between(opener, hub)
+    opened(id_, opener, hub)
+    await until(lambda: hub.knows(id_))
+    cheat = await Cheat.at(hub, nursery)
+    await cheat.say(update(hub, id_, Side.B, NOW + 50, fee_ppm=999))
+    await until(lambda: (policy := opener.graph.policy(id_, Side.B)) is not None and policy.timestamp == NOW + 51)
+    policy = opener.graph.policy(id_, Side.B)
+    assert policy is not None and policy.fee_ppm == hub.policy.fee_ppm
+
+
+async def test_a_half_is_answered_with_ours_once_on_a_line(nursery: trio.Nursery) -> None:
+    opener, hub = await started(nursery, "opener", "hub")
+    await opener.connect(hub)
+    id_ = channel_between(opener, hub)
+    opened(id_, opener, hub)
+    await until(lambda: opener.knows(id_))
+    forgetful = await Cheat.at(opener, nursery, hub.key)  # its database is gone, but for the channel
+    half = announcing.half(hub.book.actors[id_].channel, hub.key, hub.account)
+    await forgetful.say(half, half, half, wire.Ping())
+    await until(lambda: forgetful.count(wire.Pong))
+    assert forgetful.count(wire.AnnouncementSignatures) == 1
+
+
+# -- private channels
+
+
+async def test_a_private_channel_is_told_to_nobody_but_gives_the_payee_a_hint(nursery: trio.Nursery) -> None:
+    opener, hub, merchant = await started(nursery, "opener", "hub", "merchant")
+    id_ = channel_between(hub, merchant, public=False)
+    await merchant.connect(hub)
+    opened(id_, hub, merchant)
+    await until(lambda: merchant.gossip.hints(NATIVE))
+    ((hop,),) = merchant.gossip.hints(NATIVE)
+    assert (hop.node, hop.channel, hop.fee_base, hop.fee_ppm) == (hub.key.public, id_, 3, 100)
+    assert merchant.gossip.hints(Address(b"\1" * 20)) == []
+    await opener.connect(hub)
+    await trio.sleep(0.2)
+    assert not len(opener.graph) and not len(hub.graph) and not opener.gossip.known.private
+    asker = await Cheat.at(hub, nursery)
+    await asker.say(wire.GossipQuery(since=Timestamp(0)), wire.Ping())
+    await until(lambda: asker.count(wire.Pong))
+    await trio.sleep(0.05)
+    assert asker.count(wire.ChannelUpdate) == 0
+    merchant.turn(id_, leaving=True)
+    assert merchant.gossip.hints(NATIVE) == []
+
+
+async def test_a_hint_outlives_the_process_and_a_lost_update_is_said_again(nursery: trio.Nursery) -> None:
+    hub, merchant = await started(nursery, "hub", "merchant")
+    id_ = channel_between(hub, merchant, public=False)
+    opened(id_, hub, merchant)
+    assert merchant.gossip.hints(NATIVE) == []
+    await merchant.connect(hub)
+    await until(lambda: merchant.gossip.hints(NATIVE))
+    await merchant.gossip.known.saved()
+    again = Node("merchant", merchant.chain, nursery, merchant.store)
+    again.hold(merchant.book.actors[id_].channel)
+    await again.start()
+    assert again.gossip.hints(NATIVE) == merchant.gossip.hints(NATIVE)
+
+
+# -- what is refused
+
+
+async def settled_pair(nursery: trio.Nursery) -> tuple[Node, Node, Node, ChannelId, wire.ChannelAnnouncement]:
+    """An opener and an acceptor who are elsewhere, and a hub that hears of their channel from a cheat."""
+    opener, acceptor, hub = await started(nursery, "opener", "acceptor", "hub")
+    id_ = channel_between(opener, acceptor)
+    return opener, acceptor, hub, id_, announcement(opener, acceptor, id_)
+
+
+async def test_what_waits_for_the_chain_keeps_its_policies_and_nodes(nursery: trio.Nursery) -> None:
+    opener, acceptor, hub, id_, told = await settled_pair(nursery)
+    hub.chain.down = True
+    cheat = await Cheat.at(hub, nursery)
+    node = announcing.node_of(Timestamp(NOW), ("127.0.0.1:1",), "acceptor", acceptor.key)
+    await cheat.say(told, update(opener, id_, Side.A), update(acceptor, id_, Side.B), node)
+    await until(lambda: hub.chain.asked)
+    assert id_ not in hub.graph
+    hub.chain.down = False
+    await until(lambda: hub.knows(id_) and acceptor.key.public in hub.gossip.known.nodes)
+    assert cheat.count(wire.ChannelAnnouncement) == 0  # never back to whoever told it
+    assert cheat.count(wire.Warning) == 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["node_signature_a", "node_signature_b", "participant_signature_a", "participant_signature_b"],
+)
+async def test_a_channel_with_a_tampered_signature_is_refused(nursery: trio.Nursery, name: str) -> None:
+    _, _, hub, id_, told = await settled_pair(nursery)
+    cheat = await Cheat.at(hub, nursery)
+    signature = bytearray(getattr(told, name))
+    signature[5] ^= 1
+    tampered: dict[str, Any] = {name: bytes(signature)}
+    await cheat.say(replace(told, **tampered))
+    await until(lambda: cheat.count(wire.Warning))
+    assert id_ not in hub.graph and not hub.chain.asked
+    await cheat.say(told)  # the true one is not blocked by the false one
+    await until(lambda: id_ in hub.graph)
+
+
+async def test_a_policy_that_its_node_did_not_sign_or_that_is_old_is_refused(nursery: trio.Nursery) -> None:
+    opener, acceptor, hub, id_, told = await settled_pair(nursery)
+    cheat = await Cheat.at(hub, nursery)
+    await cheat.say(told, update(opener, id_, Side.A, NOW))
+    await until(lambda: hub.graph.policy(id_, Side.A))
+    await cheat.say(update(acceptor, id_, Side.A, NOW + 1))
+    await until(lambda: cheat.count(wire.Warning) == 1)
+    await cheat.say(replace(update(opener, id_, Side.A, NOW + 1), fee_ppm=1))
+    await until(lambda: cheat.count(wire.Warning) == 2)
+    await cheat.say(update(opener, id_, Side.A, NOW, fee_ppm=5), update(opener, id_, Side.A, NOW - 1, fee_ppm=5))
+    await cheat.say(update(acceptor, id_, Side.B, NOW))
+    await until(lambda: hub.graph.policy(id_, Side.B))
+    assert hub.graph.policy(id_, Side.A) == replace(opener.policy, timestamp=NOW)
+    assert cheat.count(wire.Warning) == 2  # old news is no crime
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        pytest.param(EMPTY, id="nobody paid in"),
+        pytest.param(replace(OPEN_WORD, deadline=Timestamp(5)), id="closing"),
+        pytest.param(replace(OPEN_WORD, flags=32), id="dead"),
+    ],
+)
+async def test_a_channel_that_the_chain_does_not_show_open_is_refused(nursery: trio.Nursery, word: ChannelWord) -> None:
+    opener, _, hub, id_, told = await settled_pair(nursery)
+    hub.chain.words[id_] = word
+    cheat = await Cheat.at(hub, nursery)
+    await cheat.say(told, update(opener, id_, Side.A))
+    await until(lambda: hub.chain.asked and not hub.gossip._pending)
+    assert id_ not in hub.graph
+    asked = len(hub.chain.asked)
+    await cheat.say(told, told)
+    await trio.sleep(0.1)
+    assert len(hub.chain.asked) == asked  # not looked up again soon
+    assert cheat.count(wire.Warning) == (word is EMPTY)
+
+
+async def test_a_deposit_that_our_rpc_shows_a_little_later_counts(nursery: trio.Nursery) -> None:
+    _, _, hub, id_, told = await settled_pair(nursery)
+    hub.chain.words.clear()
+    cheat = await Cheat.at(hub, nursery)
+    await cheat.say(told)
+    await until(lambda: hub.chain.asked)
+    hub.chain.words[id_] = OPEN_WORD
+    await until(lambda: id_ in hub.graph)
+
+
+async def test_gossip_of_another_contract_or_of_strangers_is_refused(nursery: trio.Nursery) -> None:
+    opener, _, hub, id_, told = await settled_pair(nursery)
+    cheat = await Cheat.at(hub, nursery)
+    await cheat.say(replace(told, manager=Address(b"\1" * 20)))
+    await until(lambda: cheat.count(wire.Warning) == 1)
+    stranger = Key(sha256(b"stranger"))
+    await cheat.say(announcing.node_of(Timestamp(NOW), (), "stranger", stranger))
+    half = announcing.half(opener.book.actors[id_].channel, opener.key, opener.account)
+    await cheat.say(half)
+    await until(lambda: cheat.count(wire.Warning) == 2)
+    assert not hub.gossip.known.nodes and not hub.chain.asked
+
+
+@pytest.mark.parametrize("what", ["terms", "policy", "many"])
+async def test_a_peer_that_talks_garbage_is_cut_off(nursery: trio.Nursery, what: str) -> None:
+    opener, _, hub, id_, told = await settled_pair(nursery)
+    cheat = await Cheat.at(hub, nursery)
+    if what == "terms":
+        await cheat.say(replace(told, terms=b"\xff" * 256))
+    elif what == "policy":
+        await cheat.say(replace(update(opener, id_, Side.A), fee_ppm=2_000_000))
+    else:
+        await cheat.say(
+            *[replace(told, node_signature_a=Signature(bytes(65))) for _ in range(gossip.FAULT_RATE.burst + 1)]
+        )
+    await until(lambda: cheat.cut)
+    await until(lambda: hub.lines.of(CHEAT.public) is None)
+
+
+async def test_a_false_half_announces_nothing(nursery: trio.Nursery) -> None:
+    opener, hub = await started(nursery, "opener", "hub")
+    id_ = channel_between(opener, hub)
+    opened(id_, hub)
+    opener.account = CHEAT
+    cheated = announcing.half(opener.book.actors[id_].channel, opener.key, opener.account)
+    await opener.connect(hub)
+    line = opener.lines.of(hub.key.public)
+    assert line is not None
+    line.send([cheated])
+    await trio.sleep(0.2)
+    assert id_ not in hub.graph
+
+
+async def test_a_flood_of_queries_is_not_answered(nursery: trio.Nursery) -> None:
+    opener, acceptor, hub, id_, told = await settled_pair(nursery)
+    teller = await Cheat.at(hub, nursery)
+    await teller.say(told, update(opener, id_, Side.A), update(acceptor, id_, Side.B))
+    await until(lambda: hub.knows(id_))
+    for _ in range(50):
+        await teller.say(wire.GossipQuery(since=Timestamp(0)))
+        await trio.sleep(0.002)
+    await trio.sleep(0.1)
+    assert 1 <= teller.count(wire.ChannelAnnouncement) <= gossip.QUERY_RATE.burst
