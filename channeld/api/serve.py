@@ -197,12 +197,17 @@ def _is_ours(stream: trio.SocketStream) -> bool:
     return uid in (os.geteuid(), ROOT)
 
 
-def _line(answer: object) -> bytes:
-    return json.dumps(answer, separators=(",", ":")).encode() + b"\n"
-
-
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
+
+
+# Made once: `json.loads` and `json.dumps` with options would make one for every line.
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+_decode = json.JSONDecoder(parse_constant=_no_constant).decode
+
+
+def _line(answer: object) -> bytes:
+    return _encode(answer).encode() + b"\n"
 
 
 class _Batch:
@@ -297,7 +302,7 @@ class _Connection:
         if not line.strip():
             return
         try:
-            said = json.loads(line, parse_constant=_no_constant)
+            said = _decode(line.decode())
         except (ValueError, RecursionError):
             self._fail(
                 Number.PARSE, "parse_error", "the line is not JSON", "one JSON object a line, UTF-8, no newline in it"

@@ -24,6 +24,8 @@ READ_BYTES: Final = 65_536
 EVENTS_AHEAD: Final = 10_000
 """Events of one subscription that wait here for their reader; beyond that the subscription ends as lagging."""
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
 
 class _Waiting:
     """A call whose answer is not there yet."""
@@ -69,7 +71,7 @@ class _Wire:
         number = self._numbered
         waiting = self._waiting[number] = _Waiting(arrived)
         request = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
-        self._outbox.append(json.dumps(request, separators=(",", ":")).encode() + b"\n")
+        self._outbox.append(_encode(request).encode() + b"\n")
         self._filled.set()
         try:
             await waiting.done.wait()

@@ -29,7 +29,8 @@ BLOCK = {"number": 7, "timestamp": 1_700_000_000, "hash": "0x" + "00" * 32}
 class Desk:
     """Answers the socket as a node would, from a table: these tests are about the command line."""
 
-    def __init__(self):
+    def __init__(self, path):
+        self.path = path
         self.asked = []
         self.looks = 0
 
@@ -80,8 +81,7 @@ class Desk:
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory):
     path = tmp_path_factory.mktemp("desk") / "rpc.sock"
-    with served(Desk, path) as service:
-        service.path = path
+    with served(lambda: Desk(path), path) as service:
         yield service
 
 

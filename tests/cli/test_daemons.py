@@ -36,7 +36,7 @@ def made(chain, name: str, *more: str) -> Path:
         cwd=here,
     )  # fmt: skip
     assert done.code == 0, done.err
-    return here / name
+    return Path(here, name)
 
 
 def test_the_dev_chain_shows_its_keys_as_such(chain):

@@ -34,7 +34,7 @@ def test_published_vectors(text):
 
 
 def test_wallets_open_ours_and_we_open_theirs():
-    from eth_keyfile import create_keyfile_json, decode_keyfile_json
+    from eth_keyfile.keyfile import create_keyfile_json, decode_keyfile_json
 
     ours = keystore.encrypted(KEY, "pässword".encode(), n=keystore.LIGHT)
     assert decode_keyfile_json(ours, "pässword".encode()) == KEY.secret
