@@ -187,7 +187,7 @@ async def test_before_a_reveal_the_store_shows_nothing_of_the_channel(world: Wor
         for start in range(0, len(one) - 7, 4):
             assert stored.find(one[start : start + 8]) < 0
     hints = [appointment.hint_of(salt, tower.node_id) for salt in channel.salts]
-    assert all(hint in stored for hint in hints)
+    assert all(stored.find(hint) >= 0 for hint in hints)
 
 
 async def test_garbage_ends_its_connection_and_nothing_else(world: World, channel: Channel) -> None:

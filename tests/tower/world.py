@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import trio
 
@@ -65,6 +65,8 @@ BOND = 10**15
 DEPOSIT = Amount(10**18)
 PERIOD = Seconds(60)
 PATIENCE = 20.0
+PROFILE = {"poll": 0.05, "max_head_age": 3_600, "fees": {"replace_after": 2}}
+"""What differs from the shipped development network."""
 Found = TypeVar("Found")
 
 
@@ -81,6 +83,16 @@ async def eventually(what: Callable[[], Awaitable[Found]], seconds: float = PATI
             if found:
                 return found
             await trio.sleep(0.03)
+
+
+class Reachable(Protocol):
+    """A tower as its clients know it, in this process or another."""
+
+    @property
+    def listen(self) -> HostPort: ...
+
+    @property
+    def node_id(self) -> NodeId: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,6 +323,14 @@ class World:
 
         await eventually(look)
 
+    async def blinded(self, tower: TowerReady) -> str:
+        """Wait until the tower says that it cannot see the chain; why."""
+
+        async def look() -> str | None:
+            return cast("str | None", (await tower.service.get_info())["safe_mode"])
+
+        return cast("str", await eventually(look))
+
     async def challenges(self, channel: Channel) -> list[int]:
         """Versions that were put against the close, in order."""
         head = await self.chain.head()
@@ -349,11 +369,9 @@ class World:
         profile = network(
             "dev",
             {
+                **PROFILE,
                 "manager": hexed(self.where.manager),
                 "registry": hexed(self.where.registry),
-                "poll": 0.05,
-                "max_head_age": 3_600,
-                "fees": {"replace_after": 2},
             },
         )
         home = self.home / name
@@ -372,14 +390,14 @@ class World:
             await ready.service.stop()
 
     @asynccontextmanager
-    async def client(self, tower: TowerReady, salt: bytes, auth: Key) -> AsyncIterator[Client]:
+    async def client(self, tower: Reachable, salt: bytes, auth: Key) -> AsyncIterator[Client]:
         at = HostPort(host="127.0.0.1", port=tower.listen.port)
         async with await dial(NodeAddress(node=tower.node_id, at=at), auth) as peer:
             yield Client(peer=peer, auth=auth, tower=tower.node_id, domain=self.domain, salt=salt)
 
     async def guard(
         self,
-        tower: TowerReady,
+        tower: Reachable,
         channel: Channel,
         state: State,
         *,
