@@ -200,6 +200,8 @@ class Gossip:
             case Phase.CLOSING | Phase.SETTLED | Phase.CLOSED:
                 self._publish(channel)
                 self.seen_gone(channel.id)
+                for said in self._said.values():  # a reorg may take the close back
+                    said.discard(channel.id)
 
     def _opened(self, channel: Channel) -> None:
         if not channel.public or channel.id in self.known:

@@ -337,6 +337,22 @@ async def test_a_channel_that_freezes_is_disabled_and_one_that_closes_is_forgott
     assert merchant.store.rows("SELECT * FROM gossip") == []
 
 
+async def test_a_close_that_a_reorg_takes_back_is_announced_again(nursery: trio.Nursery) -> None:
+    opener, hub = await started(nursery, "opener", "hub")
+    await opener.connect(hub)
+    id_ = channel_between(opener, hub)
+    opened(id_, opener, hub)
+    await until(lambda: opener.knows(id_) and hub.knows(id_))
+    for node in (opener, hub):
+        node.turn(id_, phase=Phase.CLOSING)
+    await trio.sleep(0.1)
+    assert id_ not in opener.graph and id_ not in hub.graph
+    opened(id_, opener)
+    await trio.sleep(0.1)
+    opened(id_, hub)
+    await until(lambda: opener.knows(id_) and hub.knows(id_))
+
+
 async def test_capacity_follows_the_deposits(nursery: trio.Nursery) -> None:
     opener, hub = await started(nursery, "opener", "hub")
     await opener.connect(hub)
