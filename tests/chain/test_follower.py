@@ -138,11 +138,12 @@ async def test_another_chain_is_refused(devchain: Node) -> None:
 
 
 class Proxy:
-    """A node in between that can lose logs, or go away."""
+    """A node in between that can lose logs, tell of blocks from elsewhere, or go away."""
 
     def __init__(self, rpc: Rpc) -> None:
         self._rpc = rpc
         self.lose_logs = False
+        self.bend = False
         self.away = False
 
     async def call(self, method: str, *params: Any) -> Any:
@@ -154,6 +155,9 @@ class Proxy:
         if self.away:
             raise Unreachable("away")
         answers = await self._rpc.batch(calls)
+        for answer in answers:
+            if self.bend and isinstance(answer, dict) and "parentHash" in answer:
+                answer["parentHash"] = "0x" + "66" * 32
         lost: list[Any] = [[] if self.lose_logs and method == "eth_getLogs" else None for method, _ in calls]
         return [answer if loss is None else loss for answer, loss in zip(answers, lost, strict=True)]
 
@@ -179,6 +183,25 @@ async def test_an_outage_and_a_stale_head_are_told_once_each(devchain: Node, nur
     now[0] -= 1_000
     await reader.until(ChainUp)
     assert [type(event) for event in reader.events].count(ChainDown) == 2
+
+
+async def test_a_block_is_told_only_after_its_parent(devchain: Node, nursery: trio.Nursery) -> None:
+    where = await devchain.deploy()
+    chain = devchain.chain(where)
+    proxy = Proxy(devchain.rpc)
+    chain.rpc = proxy  # type: ignore[assignment]
+    reader = Reader(chain)
+    await reader.start(nursery, start=where.block)
+    await reader.until(HeadMoved)
+    told = len(reader.branch)
+    proxy.bend = True
+    await devchain.mine(2)
+    with trio.move_on_after(10 * POLL):
+        await reader.until(HeadMoved)
+    assert len(reader.branch) == told
+    proxy.bend = False
+    while len(reader.branch) < told + 2:
+        await reader.until(BlockSeen)
 
 
 async def test_logs_left_out_are_noticed(devchain: Node, nursery: trio.Nursery) -> None:
