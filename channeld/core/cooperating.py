@@ -15,10 +15,11 @@ from channeld.base.errors import PeerFault, Refused
 from channeld.base.keys import Key, recover
 from channeld.base.units import Digest, Side, Timestamp, Version
 from channeld.core.channel import Ask, Channel, Coop, Phase, Session, next_version
-from channeld.core.effects import CoopDenied, CoopReady, Ended, Step
+from channeld.core.effects import CoopDenied, CoopReady, Dropped, Ended, Step
 from channeld.core.events import Leave, SeenCooperated
 from channeld.core.freezing import freeze
 from channeld.core.messages import CoopNo, CoopPropose, CoopSign
+from channeld.core.paying import with_queue
 from channeld.core.updating import got_commit, propose
 
 LONGEST: Final = 3600
@@ -137,7 +138,9 @@ def _digest(channel: Channel, version: Version, net: int, valid_until: Timestamp
 
 def executed(channel: Channel, seen: SeenCooperated) -> Step:
     """Everything was paid out, in a finalized block."""
-    return Step(replace(channel, phase=Phase.CLOSED, coop=None, queue=(), waiting=None), notes=(Ended(),))
+    unsent = tuple(Dropped(update=update) for update in channel.queue)
+    ended = with_queue(replace(channel, phase=Phase.CLOSED, coop=None, waiting=None), ())
+    return Step(ended, notes=(*unsent, Ended()))
 
 
 def lapse(channel: Channel, final: Timestamp, key: Key) -> Step:

@@ -76,6 +76,7 @@ def _moves() -> dict[tuple[Phase, type[Event]], frozenset[Phase]]:
     moves[_OPENING, SeenDeposit] = frozenset({_OPENING, _OPEN})
     moves[_OPENING, Got] = frozenset({_OPENING, _OPEN, _FROZEN})
     moves[_OPEN, Got] = frozenset({_OPEN, _FROZEN})
+    moves[_OPEN, SeenHead] = frozenset({_OPEN, _FROZEN})  # a lie that waited for a cooperate to lapse
     for phase in (_OPENING, _OPEN, _FROZEN):  # refused there with a code of their own
         moves[phase, Pay] = moves[phase, Offer] = _STAY[phase]
     moves[_CLOSING, SeenChallenge] = moves[_CLOSING, SeenFinal] = _STAY[_CLOSING]
