@@ -192,7 +192,8 @@ async def test_an_endpoint_that_leaves_out_a_close_is_not_believed(world: World)
     async with world.tower(rpc=(proxy.url,)) as tower, world.client(tower, channel.salts[1], AUTH) as client:
         await client.put(blob_of(client, channel, channel.state(2, SHARE), 1), 1)
         proxy.change = omit
-        await world.send(key_of("cheat"), channel.close(world.contracts, Side.A, channel.state(1, 0)))        await world.blinded(tower)
+        await world.send(key_of("cheat"), channel.close(world.contracts, Side.A, channel.state(1, 0)))
+        await world.blinded(tower)
         blob = blob_of(client, channel, channel.state(3, SHARE), 2)
         assert (await client.refused(client.upload(blob, 2))).code == "not_watching"
         proxy.change = None
