@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from channeld.api.schema import TOWER
+from channeld.api.schema import NODE, TOWER
 from tests.cli.running import channeld, daemon
 
 pytestmark = pytest.mark.e2e
@@ -78,31 +78,56 @@ def test_a_port_in_use(chain):
     assert (done.code, done.error["code"]) == (8, "port_in_use")
 
 
-def test_a_tower_from_ready_to_its_end(chain):
+ROLES = {"node": (["run"], [], NODE), "tower": (["tower", "run"], ["--tower"], TOWER)}
+LOOKS = {
+    "info": "get_info",
+    "balance": "get_balance",
+    "peers": "list_peers",
+    "channels": "list_channels",
+    "payments": "list_payments",
+    "tower list": "tower_list",
+    "tower status": "tower_status",
+}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_daemon_from_ready_to_its_end(chain, role):
     here, _, _ = chain
-    home = made(chain, "tower", "--tower")
-    with daemon("tower", "run", "--data-dir", home, "--passphrase-file", "passphrase", cwd=here) as tower:
-        assert tower.ready["role"] == "tower"
-        path = Path(tower.ready["socket"])
+    command, more, schema = ROLES[role]
+    home = made(chain, role, *more)
+    with daemon(*command, "--data-dir", home, "--passphrase-file", "passphrase", cwd=here) as running:
+        assert running.ready["role"] == role
+        path = Path(running.ready["socket"])
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-        host, _, port = tower.ready["listen"].rpartition(":")
+        host, _, port = running.ready["listen"].rpartition(":")
         socket.create_connection((host, int(port)), timeout=5).close()
-        for command, method in (("info", "get_info"), ("tower status", "tower_status")):
-            done = channeld(*command.split(), "--data-dir", home, cwd=here)
-            assert done.code == 0, done.err
-            TOWER.methods[method].result.read(done.value, method)
-        second = channeld("tower", "run", "--data-dir", home, "--passphrase-file", "passphrase", cwd=here)
+        for look, method in LOOKS.items():
+            if method in schema.methods:
+                done = channeld(*look.split(), "--data-dir", home, cwd=here)
+                assert done.code == 0, done.err
+                schema.methods[method].result.read(done.value, method)
+        second = channeld(*command, "--data-dir", home, "--passphrase-file", "passphrase", cwd=here)
         assert (second.code, second.error["code"]) == (8, "already_running")
-        assert str(tower.process.pid) in second.error["message"]
+        assert str(running.process.pid) in second.error["message"]
         garbage = socket.socket(socket.AF_UNIX)
         garbage.connect(str(path))
         garbage.sendall(b"\x00garbage\n")
         assert b"parse_error" in garbage.recv(4096)
         garbage.close()
-        ended = tower.end(signal.SIGINT)
+        ended = running.end(signal.SIGINT)
         assert ended.code == 0, ended.err
         assert not path.exists()
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_daemon_whose_port_is_taken(chain, role):
+    here, chained, _ = chain
+    command, more, _ = ROLES[role]
+    home = made(chain, f"taken_{role}", *more)
+    taken = f"127.0.0.1:{chained.ready['port']}"
+    done = channeld(*command, "--data-dir", home, "--passphrase-file", "passphrase", "--listen", taken, cwd=here)
+    assert (done.code, done.error["code"]) == (8, "port_in_use")
 
 
 def test_a_tower_that_is_told_to_stop(chain):
