@@ -1,0 +1,586 @@
+"""One channel's evidence at one tower: sealed, numbered, sent, receipted; renewed, and deleted in the end.
+
+At most one upload is under way, and it is on disk before it leaves, so that after a crash the same number has the same
+bytes. What happens meanwhile is not queued: when the receipt is here, the newest state is looked at. Each link has a
+key, a connection and a pace of its own; a tower that is down holds up nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from channeld.base.digests import Domain, delegation_digest, locks_hash
+from channeld.base.errors import Answer, Malformed, PeerFault, Unreachable
+from channeld.base.keys import Key
+from channeld.base.pack import pack, unpack
+from channeld.base.units import Digest, LockKey, Preimage, Seconds, Signature, Timestamp, Version, short
+from channeld.core.channel import Channel, Phase
+from channeld.node.exposure import History, at_stake, claimed, value
+from channeld.peers.dial import dial
+from channeld.peers.talk import PeerStream
+from channeld.storage.store import Batch, Store
+from channeld.wire import appointment
+from channeld.wire.messages import (
+    Appointment,
+    AppointmentReceipt,
+    DeleteAppointment,
+    GetAppointment,
+    Message,
+    Ping,
+    Pong,
+    PutAppointment,
+    TowerError,
+    decode,
+    encode,
+)
+
+if TYPE_CHECKING:
+    from channeld.node.ledger import Book
+    from channeld.node.towers import Tower
+    from channeld.node.world import World
+
+log = logging.getLogger(__name__)
+FORM: Final = 1
+MAX_LAG: Final = 120
+"""Seconds of chain time by which a receipt's head may differ from ours."""
+MAX_VALIDITY: Final = 30 * 86_400
+MAX_SEQ: Final = 2**48
+LONGEST_PERIOD: Final = 30 * 86_400
+ANSWER_SECONDS: Final = 15.0
+IDLE: Final = 60.0
+"""Seconds without an upload after which the connection is closed."""
+FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
+LOUD: Final = 3
+"""Attempts that fail in a row until the channel is called unprotected."""
+BURST: Final = 20
+PER_SECOND: Final = 1.5
+"""Uploads over time: a tower cuts a client that asks for more than two a second."""
+GUARDED: Final = (Phase.OPEN, Phase.FROZEN, Phase.CLOSING)
+_GONE: Final = ("unknown", "deleted")
+
+
+class NoPromise(Unreachable):
+    """The tower answered, but promises nothing now."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Kit:
+    """What all links share."""
+
+    book: Book
+    store: Store
+    world: World
+    domain: Domain
+    account_key: Key
+    randomness: Callable[[int], bytes]
+    forget_within: float
+    """Seconds within which a closed channel's appointment is deleted, at random."""
+    news: Callable[[], None]
+    """Told whenever some cover has changed."""
+    backup_key: bytes
+
+    def chance(self) -> float:
+        """Evenly from 0 to 1."""
+        return int.from_bytes(self.randomness(4), "big") / 2**32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """An update without receipt. `blob`: empty for a deletion. `entrusted`: locks whose preimages it holds."""
+
+    seq: int
+    version: Version
+    entrusted: frozenset[LockKey]
+    blob: bytes
+
+    @property
+    def blob_hash(self) -> Digest:
+        return appointment.blob_hash(self.blob) if self.blob else appointment.NO_BLOB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """The newest receipt and what it is for."""
+
+    version: Version
+    entrusted: frozenset[LockKey]
+    receipt: AppointmentReceipt
+
+
+class Link:
+    """See the file's head. `history` belongs to the channel and is shared by its links."""
+
+    def __init__(self, tower: Tower, channel: Channel, history: History, kit: Kit) -> None:
+        self.tower, self.id, self.history = tower, channel.id, history
+        self.held: Held | None = None
+        self.pending: Pending | None = None
+        self.since: Timestamp | None = None
+        """Since when something has been at risk here."""
+        self.error: str | None = None
+        self.failures = 0
+        self.wanted = Version(0)
+        """Somebody waits for cover of this version."""
+        self.forget = False
+        self.stale = False
+        """The tower has other terms than those our upload was made for."""
+        self.revealed = False
+        """A close has shown our salt: the tower promises nothing any more."""
+        self.ended = trio.Event()
+        self.scope = trio.CancelScope()
+        self._kit, self._seq = kit, 0
+        self._auth = kit.account_key.derive(f"tower/{tower.node.hex()}/{channel.id.hex()}")
+        self._hint = appointment.hint_of(channel.salt_ours, tower.node)
+        self._bell, self._hurry = trio.Event(), trio.Event()
+        self._stream: PeerStream | None = None
+        self._waiting: list[Message] = []
+        self._credit, self._credited = float(BURST), trio.current_time()
+        self._load()
+
+    @property
+    def name(self) -> str:
+        return f"tower={short(self.tower.node[1:])} channel={short(self.id)}"
+
+    @property
+    def channel(self) -> Channel | None:
+        actor = self._kit.book.actors.get(self.id)
+        return None if actor is None else actor.channel
+
+    # -- what there is to do
+
+    def ring(self) -> None:
+        """Something may have to be uploaded."""
+        self._bell.set()
+
+    def hurry(self) -> None:
+        """Do not wait for the next try: there is reason to believe that the tower is there."""
+        self._hurry.set()
+        self._bell.set()
+
+    def valid(self) -> bool:
+        """Whether a receipt still promises something."""
+        return self.held is not None and self._kit.world.now < self.held.receipt.valid_until
+
+    def risk(self, channel: Channel) -> int:
+        """What a theft could cost us if this were our only tower; base units."""
+        if not guards(channel):
+            return 0
+        if self.held is None or not self.valid():
+            return at_stake(channel, self.history, Version(0), frozenset())
+        return at_stake(channel, self.history, self.held.version, self.held.entrusted)
+
+    def covers(self, channel: Channel) -> bool:
+        """Whether a valid receipt leaves nothing at stake."""
+        return self.valid() and not self.revealed and self.risk(channel) == 0
+
+    def due(self, channel: Channel) -> bool:
+        """Whether an upload would change anything."""
+        if not guards(channel) or self.revealed or self.tower.payout is None:
+            return False
+        held = self.held
+        if held is None or not self.valid():
+            return True
+        version = channel.current.version
+        if held.version > version:  # the tower knows more than we do: nothing of ours may take its place
+            return False
+        if self.stale:
+            return True
+        if (held.version, held.entrusted) == (version, frozenset(self._preimages(channel))):
+            return self._old(held)
+        return self._old(held) or held.version < self.wanted <= version or self.risk(channel) > 0
+
+    def _old(self, held: Held) -> bool:
+        """Renew when half of the promised time is over."""
+        receipt = held.receipt
+        return self._kit.world.now > (receipt.head_time + receipt.valid_until) // 2
+
+    def _preimages(self, channel: Channel) -> dict[LockKey, Preimage]:
+        """The most valuable of those we know and the chain does not."""
+        found = [lock for lock in claimed(channel, channel.current.body) if lock.key not in self._kit.world.registered]
+        found.sort(key=lambda lock: (-lock.amount, lock.id))
+        return {lock.key: channel.claims[lock.id] for lock in found[: appointment.MAX_PREIMAGES]}
+
+    def watch(self) -> None:
+        """Note since when something is at risk."""
+        channel = self.channel
+        risky = channel is not None and self.risk(channel) > 0
+        if not risky:
+            self.since = None
+        elif self.since is None:
+            self.since = self._kit.world.now
+
+    # -- the task
+
+    async def run(self) -> None:
+        """Keep the tower up to date until cancelled, or until the appointment has been deleted."""
+        with self.scope:
+            try:
+                while not await self._round():
+                    pass
+            finally:
+                await self._hang_up()
+                self.ended.set()
+
+    async def _round(self) -> bool:
+        """One upload, one failure, or one rest. Returns whether there is nothing left to do for ever."""
+        channel = self.channel
+        if channel is not None and channel.phase is Phase.CLOSED and not self.forget:
+            await self._hang_up()
+            await trio.sleep(self._kit.forget_within * self._kit.chance())
+            self.forget = True
+        if self.forget and self.held is None and self.pending is None and not self.revealed:
+            await self._erase()
+            return True
+        if not self.forget and self.pending is None and (channel is None or not self.due(channel)):
+            await self._rest()
+            return False
+        try:
+            if self.forget:
+                return await self._forget()
+            await self._upload(channel)
+        except (Unreachable, PeerFault, Malformed) as fault:
+            self.tower.reachable = isinstance(fault, NoPromise)
+            await self._hang_up()
+            await self._failed(str(fault))
+        else:
+            self._worked()
+        return False
+
+    async def _rest(self) -> None:
+        self.watch()
+        with trio.move_on_after(IDLE):
+            await self._bell.wait()
+            self._bell = trio.Event()
+            return
+        await self._hang_up()
+
+    def _worked(self) -> None:
+        if self.failures >= LOUD:
+            log.warning("%s guarded again", self.name)
+        self.failures, self.error, self.tower.reachable = 0, None, True
+        self.watch()
+        self._kit.news()
+
+    async def _failed(self, text: str) -> None:
+        self.failures += 1
+        self.error = text
+        self.watch()
+        log.info("%s upload failed: %s", self.name, text)
+        if self.failures == LOUD and not self.forget:
+            channel, since = self.channel, self.since or self._kit.world.now
+            risk = self.risk(channel) if channel is not None else 0
+            log.error("%s FAILED: %s; UNPROTECTED since %s, value at risk %s", self.name, text, since, risk)
+            await self._tell("tower_failed", error=text, since=since, value_at_risk=str(risk))
+        wait = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(self.failures - 1, 10)) * (0.75 + self._kit.chance() / 2)
+        self._hurry = trio.Event()
+        with trio.move_on_after(wait):
+            await self._hurry.wait()
+
+    async def _tell(self, type_: str, **data: object) -> None:
+        batch, events = Batch(), self._kit.book.events
+        events.add(batch, type_, tower=self.tower.node, channel_id=self.id, **data)
+        await self._kit.store.commit(batch)
+        events.ring()
+
+    # -- an upload
+
+    async def _upload(self, channel: Channel | None) -> None:
+        again = self.pending is not None
+        if self.pending is None:
+            if channel is None:
+                return
+            await self._pace()
+            channel = self.channel or channel
+            if not self.due(channel):
+                return
+            self.pending = self._seal(channel)
+            await self._save()
+        pending = self.pending
+        answer = await self._ask(
+            PutAppointment(
+                chain_id=self._kit.domain.chain_id,
+                manager=self._kit.domain.manager,
+                hint=self._hint,
+                seq=pending.seq,
+                blob=pending.blob,
+                signature=self._sign(pending),
+            )
+        )
+        match answer:
+            case AppointmentReceipt():
+                await self._receipt(answer, pending, again=again)
+            case TowerError():
+                await self._refused(answer)
+            case _:
+                raise PeerFault(Answer.DISCONNECT, f"{type(answer).__name__} in answer to an upload")
+
+    def _seal(self, channel: Channel) -> Pending:
+        kit, state, tower = self._kit, channel.current, self.tower
+        payout = tower.payout
+        if payout is None:
+            raise NoPromise("the tower has not said yet where its reward goes")
+        self._seq += 1
+        self.stale = False
+        period = min(max(channel.terms.challenge_period, kit.world.network.min_challenge_period), LONGEST_PERIOD)
+        delay = Seconds(min(tower.turn, 2) * (period // 4))
+        digest = delegation_digest(kit.domain, channel.id, state.version, payout, delay)
+        body, preimages = state.body, self._preimages(channel)
+        blob = appointment.seal(
+            appointment.Evidence(
+                version=state.version,
+                body_hash=state.body_hash,
+                signature_a=Signature(state.signature_a),
+                signature_b=Signature(state.signature_b),
+                payout=payout,
+                delay=delay,
+                delegation=kit.account_key.sign(digest),
+                token=channel.token,
+                terms=channel.terms,
+                preimages=tuple(preimages.values()),
+            ),
+            appointment.Body(
+                net=body.net,
+                locked_ab=body.locked_ab,
+                locked_ba=body.locked_ba,
+                locks_hash=locks_hash(body.locks.values()),
+                blind=channel.blind(state.version),
+            ),
+            salt=channel.salt_ours,
+            tower=tower.node,
+            auth=self._auth.public,
+            seq=self._seq,
+            t=kit.randomness(32),
+            backup_key=kit.backup_key,
+        )
+        return Pending(seq=self._seq, version=state.version, entrusted=frozenset(preimages), blob=blob)
+
+    def _sign(self, pending: Pending) -> Signature:
+        digest = appointment.update_digest(
+            self._kit.domain, self.tower.node, self._hint, pending.seq, pending.blob_hash
+        )
+        return self._auth.sign(digest)
+
+    async def _receipt(self, receipt: AppointmentReceipt, pending: Pending, *, again: bool) -> None:
+        """Keep a good receipt. One with a bad signature is none; one that promises too little is not relied on."""
+        self._must_answer(receipt, pending)
+        late = self._kit.world.chain_time - receipt.head_time
+        self.pending = None
+        trouble = self._promise_fault(receipt)
+        if trouble is None:
+            self.held = Held(version=pending.version, entrusted=pending.entrusted, receipt=receipt)
+        self.watch()
+        await self._save()
+        if trouble is not None and not (again and late > MAX_LAG):  # said again, it may be the first answer from then
+            raise NoPromise(trouble)
+        if trouble is None:
+            self.tower.last_receipt_at = self._kit.world.now
+
+    def _must_answer(self, receipt: AppointmentReceipt, pending: Pending) -> None:
+        if (receipt.hint, receipt.seq, receipt.blob_hash) != (self._hint, pending.seq, pending.blob_hash):
+            raise PeerFault(Answer.DISCONNECT, "the receipt is for something else")
+        if not appointment.is_receipt_signed(self._kit.domain, self.tower.node, self._auth.public, receipt):
+            raise PeerFault(Answer.DISCONNECT, "the receipt is not signed by the tower")
+
+    def _promise_fault(self, receipt: AppointmentReceipt) -> str | None:
+        world = self._kit.world
+        if receipt.head_time < world.chain_time - MAX_LAG:
+            return f"the tower is {world.chain_time - receipt.head_time} s behind the chain"
+        if receipt.head_time > world.now + MAX_LAG:
+            return f"the tower's head is {receipt.head_time - world.now} s in the future"
+        if not world.now < receipt.valid_until <= receipt.head_time + MAX_VALIDITY:
+            return f"the receipt is valid until {receipt.valid_until}"
+        return None
+
+    async def _refused(self, error: TowerError) -> None:
+        match error.code:
+            case "behind" | "other_bytes" | "other_hint":
+                await self._compare()
+            case "deleted":
+                self._skip_to(error.seq)
+                await self._save()
+            case "revealed":
+                log.warning("%s a close was seen: the tower keeps our newest state, without a promise", self.name)
+                self.pending, self.revealed = None, True
+                await self._save()
+            case _:
+                raise NoPromise(f"the tower refuses: {error.code}: {error.text}")
+
+    async def _compare(self) -> None:
+        """The tower holds a higher number than we gave: our database is old. It may know a newer state than we do."""
+        kit, answer = self._kit, await self._ask(GetAppointment())
+        if isinstance(answer, TowerError) and answer.code == "deleted":
+            await self._refused(answer)
+            return
+        if not isinstance(answer, Appointment):
+            raise PeerFault(Answer.DISCONNECT, f"{type(answer).__name__} in answer to a question")
+        hashed = appointment.blob_hash(answer.blob)
+        ours = appointment.is_update_signed(
+            kit.domain, self.tower.node, self._auth.public, self._hint, answer.seq, hashed, answer.signature
+        )
+        if answer.hint != self._hint or not ours:
+            raise PeerFault(Answer.DISCONNECT, "the tower claims an update that we never signed")
+        version, _ = appointment.open_backup(answer.blob, hint=self._hint, seq=answer.seq, backup_key=kit.backup_key)
+        channel = self.channel
+        newer = channel is None or version > channel.current.version
+        log.error(
+            "%s the tower holds update %s with version %s, we know %s: was the database restored?",
+            *(self.name, answer.seq, version, channel.current.version if channel is not None else "nothing"),
+        )
+        self._skip_to(answer.seq)
+        if newer:  # never overwrite what may be the only copy
+            receipt = AppointmentReceipt(
+                hint=answer.hint,
+                seq=answer.seq,
+                blob_hash=hashed,
+                head_number=answer.head_number,
+                head_time=answer.head_time,
+                valid_until=answer.valid_until,
+                signature=answer.receipt,
+            )
+            if not appointment.is_receipt_signed(kit.domain, self.tower.node, self._auth.public, receipt):
+                raise PeerFault(Answer.DISCONNECT, "the receipt is not signed by the tower")
+            self.held = Held(version=version, entrusted=frozenset(), receipt=receipt)
+        await self._save()
+        await self._tell("tower_ahead", seq=answer.seq, version=version, newer=newer)
+
+    def _skip_to(self, seq: int) -> None:
+        if seq >= MAX_SEQ:
+            raise PeerFault(Answer.DISCONNECT, f"the tower claims sequence {seq}")
+        self.pending, self._seq = None, max(self._seq, seq)
+
+    # -- the end
+
+    async def _forget(self) -> bool:
+        """Ask the tower to delete what it holds; True when that is over."""
+        if self.held is not None and not self.valid():
+            await self._erase()  # its promise is over: it forgets by itself
+            return True
+        if self.pending is None or self.pending.blob:
+            self._seq += 1
+            self.pending = Pending(seq=self._seq, version=Version(0), entrusted=frozenset(), blob=b"")
+            await self._save()
+        pending = self.pending
+        answer = await self._ask(DeleteAppointment(seq=pending.seq, signature=self._sign(pending)))
+        match answer:
+            case AppointmentReceipt():
+                self._must_answer(answer, pending)
+            case TowerError(code=code) if code in (*_GONE, "revealed"):
+                pass
+            case TowerError(code="behind" | "other_bytes", seq=seq):
+                self._skip_to(seq)
+                return False
+            case TowerError():
+                raise NoPromise(f"the tower refuses: {answer.code}: {answer.text}")
+            case _:
+                raise PeerFault(Answer.DISCONNECT, f"{type(answer).__name__} in answer to a deletion")
+        await self._erase()
+        return True
+
+    async def _erase(self) -> None:
+        """Nothing is held any more; the number stays known, should this tower be asked again."""
+        self.held = self.pending = self.since = self.error = None
+        self.revealed = False
+        await self._save()
+        self._kit.news()
+
+    # -- the connection
+
+    async def _ask(self, message: Message) -> Message:
+        """Say it on the connection there is, or on a new one if that has gone stale."""
+        if self._stream is not None:
+            try:
+                return await self._say(self._stream, message)
+            except Unreachable:
+                await self._hang_up()
+        self._stream = await dial(self.tower.address, self._auth)
+        self.tower.reachable = True
+        return await self._say(self._stream, message)
+
+    async def _say(self, stream: PeerStream, message: Message) -> Message:
+        with trio.move_on_after(ANSWER_SECONDS):
+            await stream.send([encode(message)])
+            while True:
+                while not self._waiting:
+                    self._waiting = await stream.receive()
+                answer = self._waiting.pop(0)
+                if isinstance(answer, Ping):
+                    await stream.send([encode(Pong(pad=answer.pad))])
+                elif not isinstance(answer, Pong):
+                    return answer
+        raise Unreachable(f"no answer within {ANSWER_SECONDS:g} s")
+
+    async def _hang_up(self) -> None:
+        stream, self._stream, self._waiting = self._stream, None, []
+        if stream is not None:
+            with trio.CancelScope(shield=True):
+                await stream.aclose()
+
+    async def _pace(self) -> None:
+        """Wait for a turn: a short burst is free, over time the tower's patience is not."""
+        while True:
+            now = trio.current_time()
+            self._credit = min(float(BURST), self._credit + (now - self._credited) * PER_SECOND)
+            self._credited = now
+            if self._credit >= 1:
+                self._credit -= 1
+                return
+            await trio.sleep((1 - self._credit) / PER_SECOND)
+
+    # -- the disk
+
+    async def _save(self) -> None:
+        batch = Batch()
+        batch.add(
+            "INSERT INTO receipts VALUES (?, ?, ?) ON CONFLICT (tower, channel) DO UPDATE SET saved = excluded.saved",
+            *(self.tower.node, self.id, pack(self._saved())),
+        )
+        await self._kit.store.commit(batch)
+
+    def _saved(self) -> list[Any]:
+        pending, held = self.pending, self.held
+        return [
+            FORM,
+            self._seq,
+            self.since,
+            self.revealed,
+            self.forget,
+            pending and [pending.seq, pending.version, sorted(pending.entrusted), pending.blob],
+            held and [held.version, sorted(held.entrusted), encode(held.receipt)],
+        ]
+
+    def _load(self) -> None:
+        rows = self._kit.store.rows(
+            "SELECT saved FROM receipts WHERE tower = ? AND channel = ?", self.tower.node, self.id
+        )
+        if not rows:
+            return
+        form, self._seq, self.since, self.revealed, self.forget, pending, held = unpack(rows[0][0])
+        if form != FORM:
+            raise Malformed(f"a receipt saved in form {form}, this program reads {FORM}")
+        if pending:
+            seq, version, keys, blob = pending
+            self.pending = Pending(seq=seq, version=version, entrusted=frozenset(keys), blob=blob)
+        if held:
+            version, keys, receipt = held
+            found = decode(receipt)
+            if not isinstance(found, AppointmentReceipt):
+                raise Malformed("a saved receipt is none")
+            self.held = Held(version=version, entrusted=frozenset(keys), receipt=found)
+
+
+def guards(channel: Channel) -> bool:
+    """Whether there is a state to guard: signed by both, ours to show, and not settled."""
+    case = channel.onchain
+    if channel.phase not in GUARDED or channel.recovering or (case is not None and case.closer is channel.we):
+        return False
+    state = channel.current
+    return bool(state.version and state.signature_a and state.signature_b)
+
+
+def something_to_lose(channel: Channel) -> bool:
+    """Whether an old state could take anything from us at all."""
+    return guards(channel) and value(channel) > 0
