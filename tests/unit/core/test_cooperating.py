@@ -266,12 +266,12 @@ def test_r14_while_live_no_state_is_signed_and_commits_wait():
 def test_r14_it_lapses_by_a_finalized_block_past_its_validity_only():
     both = left()
     until = START + 600
-    both.do(Side.B, SeenHead(now=Timestamp(until + 999), final=Timestamp(until)))
-    assert both.acceptor.channel.coop is not None
-    both.do(Side.B, head(until + 1))
-    assert both.acceptor.channel.coop is None
-    assert both.acceptor.channel.base == 3, "the version stays consumed"
-    assert both.acceptor.channel.current.version == 0
+    early = both.do(Side.B, SeenHead(now=Timestamp(until + 999), final=Timestamp(until))).channel
+    assert early.coop is not None
+    lapsed = both.do(Side.B, head(until + 1)).channel
+    assert lapsed.coop is None
+    assert lapsed.base == 3, "the version stays consumed"
+    assert lapsed.current.version == 0
 
 
 def test_r14_what_waited_is_answered_after_the_lapse():
