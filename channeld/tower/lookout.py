@@ -233,21 +233,22 @@ class Lookout:
         self.head = head
         if self._judged == head:
             return
-        for closing in sorted(self._closings.open.values(), key=lambda one: one.close.deadline):
-            dossier = self._dossiers.setdefault(closing.close.channel_id, Dossier())
-            try:
-                await self._attend(closing, dossier, head)
-            except ChanneldError as fault:
-                log.warning("channel=%s put off: %s", short(closing.close.channel_id), fault)
-            except Exception:  # one channel's evidence comes from strangers and must not stop the others
-                log.exception("channel=%s could not be judged", short(closing.close.channel_id))
+        for duty in (self._answer, self._register):  # all answers first: registering may wait for the chain
+            for closing in sorted(self._closings.open.values(), key=lambda one: one.close.deadline):
+                dossier = self._dossiers.setdefault(closing.close.channel_id, Dossier())
+                try:
+                    await duty(closing, dossier, head)
+                except ChanneldError as fault:
+                    log.warning("channel=%s put off: %s", short(closing.close.channel_id), fault)
+                except Exception:  # one channel's evidence comes from strangers and must not stop the others
+                    log.exception("channel=%s could not be judged", short(closing.close.channel_id))
         await self._bury(head)
         self._judged = head
         if self.trouble is not None and head.age(int(self._clock())) <= self._max_head_age:
             self.trouble = None
 
-    async def _attend(self, closing: Closing, dossier: Dossier, head: Head) -> None:
-        """All that one closing channel needs at this head: first the answer, then its secrets."""
+    async def _answer(self, closing: Closing, dossier: Dossier, head: Head) -> None:
+        """What one closing channel needs at this head by the judge's verdict."""
         await self._note_bond(closing, dossier)
         await self._open_rows(closing, dossier)
         proof = dossier.proof
@@ -265,7 +266,6 @@ class Lookout:
                 await self._end(closing, proof)
             case Verdict.WAIT | Verdict.DONE:
                 pass
-        await self._register(closing, dossier, head)
 
     async def _end(self, closing: Closing, proof: Proof) -> None:
         """After the deadline: settle for a client that lets us, else finalize what pays us."""

@@ -107,7 +107,7 @@ class OurTower:
 
     async def stop(self) -> Json:
         self._stopping.set()
-        return {}
+        return {"stopping": True}
 
     def _head(self) -> Json:
         head: Head | None = self._lookout.head

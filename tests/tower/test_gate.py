@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import trio
 
+from channeld.api.schema import TOWER as TOWER_API
 from channeld.base.digests import Domain
 from channeld.base.errors import Unreachable
 from channeld.base.keys import Key, keccak
@@ -257,13 +257,15 @@ async def test_an_appointment_is_forgotten_after_its_time_and_grace(world: World
         await world.until_status(tower, appointments=0)
 
 
-async def test_the_operator_sees_where_it_stands(world: World, tmp_path: Path) -> None:
+async def test_the_operator_sees_where_it_stands(world: World) -> None:
     async with world.tower(alias="lighthouse", payout=key_of("purse").address) as tower:
         info = await tower.service.get_info()
         assert (info["role"], info["alias"], info["safe_mode"]) == ("tower", "lighthouse", None)
         assert info["uris"] == [f"{tower.node_id.hex()}@127.0.0.1:{tower.listen.port}"]
         assert info["manager"] == "0x" + world.where.manager.hex()
         assert tower.node_id == key_of("tower").derive("node").public
+        for name in ("get_info", "tower_status"):  # what the socket promises
+            TOWER_API.methods[name].result.read(await getattr(tower.service, name)(), name)
         async with world.client(tower, bytes(32), AUTH) as client:
             told = await client.ask(TowerInfoRequest())
             assert isinstance(told, TowerInfo)
