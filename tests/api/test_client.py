@@ -61,6 +61,10 @@ def test_calls_under_either_loop(tmp_path, loop):
 @pytest.mark.parametrize("loop", [trio.run, lambda function: asyncio.run(function())], ids=["trio", "asyncio"])
 def test_events_under_either_loop(tmp_path, loop):
     async def follow():
+        with anyio.fail_after(10):
+            await told()
+
+    async def told():
         async with connect(tmp_path / "rpc.sock") as node:
             seen = []
             async with aclosing(node.follow(since=0)) as events:
