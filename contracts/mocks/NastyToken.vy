@@ -14,6 +14,7 @@ TAKES: constant(uint256) = 4  # keeps a tenth of each transfer
 BURNS: constant(uint256) = 5  # never comes back
 BOMBS: constant(uint256) = 6  # moves, returns 4 KiB
 PICKY: constant(uint256) = 7  # moves, if it is given all but 6,000 of 100,000 gas; asking it for a balance is dear
+HALVES: constant(uint256) = 8  # moves half of what it was told
 
 mode: public(uint256)
 barred: public(HashMap[address, bool])
@@ -95,10 +96,13 @@ def _transfer(owner: address, to: address, amount: uint256) -> Bytes[4096]:
     if self.mode == PICKY:
         assert msg.gas > 93_000, "picky"
     if self.mode != LIES:
-        self.balances[owner] -= amount
-        arrives: uint256 = amount
+        leaves: uint256 = amount
+        if self.mode == HALVES:
+            leaves = amount // 2
+        arrives: uint256 = leaves
         if self.mode == TAKES:
-            arrives -= amount // 10
+            arrives -= leaves // 10
+        self.balances[owner] -= leaves
         self.balances[to] += arrives
     if self.mode == SILENT:
         return b""

@@ -23,7 +23,7 @@ from tests.contracts.world import (
 
 REVERTS, EATS_GAS, RETURN_BOMB, REVERT_BOMB = "5f5ffd", "5b5f56", "62ffffff5ff3", "61ffff5ffd"
 HOSTILE = {"reverts": REVERTS, "eats gas": EATS_GAS, "return bomb": RETURN_BOMB, "revert bomb": REVERT_BOMB}
-PLAIN, SILENT, DENIES, LIES, TAKES, BURNS, BOMBS, PICKY = range(8)
+PLAIN, SILENT, DENIES, LIES, TAKES, BURNS, BOMBS, PICKY, HALVES = range(9)
 
 
 def closed(channel: Channel, body: Body | None = None) -> Channel:
@@ -143,17 +143,22 @@ def test_a_withdraw_that_fails_changes_nothing(world: World) -> None:
     assert world.owed(NATIVE, hostile) == 10 * ETHER
 
 
-def test_a_token_that_moves_a_part_still_owes_the_rest(world: World) -> None:
-    """`owed` falls by what left, never by more."""
+def test_of_a_token_that_moves_a_part_the_rest_is_owed(world: World) -> None:
+    """A debt falls by what left, never by more."""
     world.do(world.rich, world.nasty, "set_mode", PLAIN)
     channel = world.channel(world.nasty).funded(1000, 500)
-    world.do(world.rich, world.nasty, "set_mode", LIES)
-    channel.cooperate(1)
     payout = channel.terms.payout_a
-    with pytest.raises(Reverted, match="transfer"):
-        channel.do(world.rich, "withdraw", world.nasty, payout, payout)
-    assert world.owed(world.nasty, payout) == 1000
-    world.do(world.rich, world.nasty, "set_mode", PLAIN)
+    for mode, paid in ((HALVES, 500), (LIES, 500), (HALVES, 750), (PLAIN, 1000)):
+        world.do(world.rich, world.nasty, "set_mode", mode)
+        if not channel.stored()[2]:
+            channel.cooperate(1)
+        elif mode == LIES:
+            with pytest.raises(Reverted, match="transfer"):
+                channel.do(world.rich, "withdraw", world.nasty, payout, payout)
+        else:
+            channel.do(world.rich, "withdraw", world.nasty, payout, payout)
+        assert channel.paid(Side.A) == paid
+        assert world.owed(world.nasty, payout) == 1000 - paid
 
 
 PICKY_WALLET = "61cbe85a10600957005b5f5ffd"
