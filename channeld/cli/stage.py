@@ -68,10 +68,14 @@ class Actor:
         return Address(bytes.fromhex(self.ready["address"][2:]))
 
     async def start(self, patience: float = PATIENCE) -> None:
-        """Start it and wait for its ready line. Refused (start_failed) with the end of its log if none comes."""
+        """Start it and wait for its ready line; the second time where it listened before.
+
+        Refused (start_failed) with the end of its log if no such line comes.
+        """
+        again = ["--listen", str(self.ready["listen"])] if "listen" in self.ready else []
         with self.log.open("ab") as log:
             self.process = await trio.lowlevel.open_process(
-                self.command,
+                self.command + again,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 stdin=subprocess.DEVNULL,

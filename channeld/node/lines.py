@@ -202,7 +202,7 @@ class Lines:
                 self._talk_out(address.at),
                 name=short(address.node[1:]),
                 first_delay=0.2,
-                longest_delay=30.0,
+                longest_delay=5.0,
                 steady=5.0,
             )
         del self._dialling[address.node]
