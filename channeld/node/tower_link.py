@@ -10,19 +10,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from channeld.base.digests import Domain, delegation_digest, locks_hash
 from channeld.base.errors import Answer, Malformed, PeerFault, Unreachable
 from channeld.base.keys import Key
-from channeld.base.pack import pack, unpack
-from channeld.base.units import Digest, LockKey, Preimage, Seconds, Signature, Timestamp, Version, short
+from channeld.base.units import LockKey, Preimage, Seconds, Signature, Version, short
 from channeld.core.channel import Channel, Phase
 from channeld.node.exposure import History, at_stake, claimed, value
-from channeld.peers.dial import dial
-from channeld.peers.talk import PeerStream
+from channeld.node.tower_call import NoPromise, TowerCall
+from channeld.node.tower_saved import Held, LinkState, Pending, load_link
 from channeld.storage.store import Batch, Store
 from channeld.wire import appointment
 from channeld.wire.messages import (
@@ -30,13 +29,8 @@ from channeld.wire.messages import (
     AppointmentReceipt,
     DeleteAppointment,
     GetAppointment,
-    Message,
-    Ping,
-    Pong,
     PutAppointment,
     TowerError,
-    decode,
-    encode,
 )
 
 if TYPE_CHECKING:
@@ -45,27 +39,18 @@ if TYPE_CHECKING:
     from channeld.node.world import World
 
 log = logging.getLogger(__name__)
-FORM: Final = 1
 MAX_LAG: Final = 120
 """Seconds of chain time by which a receipt's head may differ from ours."""
 MAX_VALIDITY: Final = 30 * 86_400
 MAX_SEQ: Final = 2**48
 LONGEST_PERIOD: Final = 30 * 86_400
-ANSWER_SECONDS: Final = 15.0
 IDLE: Final = 60.0
 """Seconds without an upload after which the connection is closed."""
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
 LOUD: Final = 3
 """Attempts that fail in a row until the channel is called unprotected."""
-BURST: Final = 20
-PER_SECOND: Final = 1.5
-"""Uploads over time: a tower cuts a client that asks for more than two a second."""
 GUARDED: Final = (Phase.OPEN, Phase.FROZEN, Phase.CLOSING)
 _GONE: Final = ("unknown", "deleted")
-
-
-class NoPromise(Unreachable):
-    """The tower answered, but promises nothing now."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -89,57 +74,25 @@ class Kit:
         return int.from_bytes(self.randomness(4), "big") / 2**32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pending:
-    """An update without receipt. `blob`: empty for a deletion. `entrusted`: locks whose preimages it holds."""
-
-    seq: int
-    version: Version
-    entrusted: frozenset[LockKey]
-    blob: bytes
-
-    @property
-    def blob_hash(self) -> Digest:
-        return appointment.blob_hash(self.blob) if self.blob else appointment.NO_BLOB
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """The newest receipt and what it is for."""
-
-    version: Version
-    entrusted: frozenset[LockKey]
-    receipt: AppointmentReceipt
-
-
 class Link:
     """See the file's head. `history` belongs to the channel and is shared by its links."""
 
     def __init__(self, tower: Tower, channel: Channel, history: History, kit: Kit) -> None:
         self.tower, self.id, self.history = tower, channel.id, history
-        self.held: Held | None = None
-        self.pending: Pending | None = None
-        self.since: Timestamp | None = None
-        """Since when something has been at risk here."""
         self.error: str | None = None
         self.failures = 0
         self.wanted = Version(0)
         """Somebody waits for cover of this version."""
-        self.forget = False
         self.stale = False
         """The tower has other terms than those our upload was made for."""
-        self.revealed = False
-        """A close has shown our salt: the tower promises nothing any more."""
         self.ended = trio.Event()
         self.scope = trio.CancelScope()
-        self._kit, self._seq = kit, 0
+        self._kit = kit
+        self.state = self._load()
         self._auth = kit.account_key.derive(f"tower/{tower.node.hex()}/{channel.id.hex()}")
         self._hint = appointment.hint_of(channel.salt_ours, tower.node)
         self._bell, self._hurry = trio.Event(), trio.Event()
-        self._stream: PeerStream | None = None
-        self._waiting: list[Message] = []
-        self._credit, self._credited = float(BURST), trio.current_time()
-        self._load()
+        self._call = TowerCall(lambda: tower.address, self._auth)
 
     @property
     def name(self) -> str:
@@ -163,25 +116,30 @@ class Link:
 
     def valid(self) -> bool:
         """Whether a receipt still promises something."""
-        return self.held is not None and self._kit.world.now < self.held.receipt.valid_until
+        return self.state.held is not None and self._kit.world.now < self.state.held.receipt.valid_until
+
+    def promised(self) -> int:
+        """The version that a valid receipt covers; -1 for none."""
+        held = self.state.held
+        return held.version if held is not None and self.valid() and not self.state.revealed else -1
 
     def risk(self, channel: Channel) -> int:
         """What a theft could cost us if this were our only tower; base units."""
         if not guards(channel):
             return 0
-        if self.held is None or not self.valid():
+        if self.state.held is None or not self.valid():
             return at_stake(channel, self.history, Version(0), frozenset())
-        return at_stake(channel, self.history, self.held.version, self.held.entrusted)
+        return at_stake(channel, self.history, self.state.held.version, self.state.held.entrusted)
 
     def covers(self, channel: Channel) -> bool:
         """Whether a valid receipt leaves nothing at stake."""
-        return self.valid() and not self.revealed and self.risk(channel) == 0
+        return self.valid() and not self.state.revealed and self.risk(channel) == 0
 
     def due(self, channel: Channel) -> bool:
         """Whether an upload would change anything."""
-        if not guards(channel) or self.revealed or self.tower.payout is None:
+        if not guards(channel) or self.state.revealed or self.tower.payout is None:
             return False
-        held = self.held
+        held = self.state.held
         if held is None or not self.valid():
             return True
         version = channel.current.version
@@ -209,9 +167,9 @@ class Link:
         channel = self.channel
         risky = channel is not None and self.risk(channel) > 0
         if not risky:
-            self.since = None
-        elif self.since is None:
-            self.since = self._kit.world.now
+            self.state.since = None
+        elif self.state.since is None:
+            self.state.since = self._kit.world.now
 
     # -- the task
 
@@ -222,29 +180,29 @@ class Link:
                 while not await self._round():
                     pass
             finally:
-                await self._hang_up()
+                await self._call.hang_up()
                 self.ended.set()
 
     async def _round(self) -> bool:
         """One upload, one failure, or one rest. Returns whether there is nothing left to do for ever."""
         channel = self.channel
-        if channel is not None and channel.phase is Phase.CLOSED and not self.forget:
-            await self._hang_up()
+        if channel is not None and channel.phase is Phase.CLOSED and not self.state.forget:
+            await self._call.hang_up()
             await trio.sleep(self._kit.forget_within * self._kit.chance())
-            self.forget = True
-        if self.forget and self.held is None and self.pending is None and not self.revealed:
+            self.state.forget = True
+        if self.state.forget and self.state.held is None and self.state.pending is None and not self.state.revealed:
             await self._erase()
             return True
-        if not self.forget and self.pending is None and (channel is None or not self.due(channel)):
+        if not self.state.forget and self.state.pending is None and (channel is None or not self.due(channel)):
             await self._rest()
             return False
         try:
-            if self.forget:
+            if self.state.forget:
                 return await self._forget()
             await self._upload(channel)
         except (Unreachable, PeerFault, Malformed) as fault:
             self.tower.reachable = isinstance(fault, NoPromise)
-            await self._hang_up()
+            await self._call.hang_up()
             await self._failed(str(fault))
         else:
             self._worked()
@@ -256,7 +214,7 @@ class Link:
             await self._bell.wait()
             self._bell = trio.Event()
             return
-        await self._hang_up()
+        await self._call.hang_up()
 
     def _worked(self) -> None:
         if self.failures >= LOUD:
@@ -270,8 +228,8 @@ class Link:
         self.error = text
         self.watch()
         log.info("%s upload failed: %s", self.name, text)
-        if self.failures == LOUD and not self.forget:
-            channel, since = self.channel, self.since or self._kit.world.now
+        if self.failures == LOUD and not self.state.forget:
+            channel, since = self.channel, self.state.since or self._kit.world.now
             risk = self.risk(channel) if channel is not None else 0
             log.error("%s FAILED: %s; UNPROTECTED since %s, value at risk %s", self.name, text, since, risk)
             await self._tell("tower_failed", error=text, since=since, value_at_risk=str(risk))
@@ -289,18 +247,18 @@ class Link:
     # -- an upload
 
     async def _upload(self, channel: Channel | None) -> None:
-        again = self.pending is not None
-        if self.pending is None:
+        again = self.state.pending is not None
+        if self.state.pending is None:
             if channel is None:
                 return
-            await self._pace()
+            await self._call.pace()
             channel = self.channel or channel
             if not self.due(channel):
                 return
-            self.pending = self._seal(channel)
+            self.state.pending = self._seal(channel)
             await self._save()
-        pending = self.pending
-        answer = await self._ask(
+        pending = self.state.pending
+        answer = await self._call.ask(
             PutAppointment(
                 chain_id=self._kit.domain.chain_id,
                 manager=self._kit.domain.manager,
@@ -323,7 +281,7 @@ class Link:
         payout = tower.payout
         if payout is None:
             raise NoPromise("the tower has not said yet where its reward goes")
-        self._seq += 1
+        self.state.seq += 1
         self.stale = False
         period = min(max(channel.terms.challenge_period, kit.world.network.min_challenge_period), LONGEST_PERIOD)
         delay = Seconds(min(tower.turn, 2) * (period // 4))
@@ -352,11 +310,11 @@ class Link:
             salt=channel.salt_ours,
             tower=tower.node,
             auth=self._auth.public,
-            seq=self._seq,
+            seq=self.state.seq,
             t=kit.randomness(32),
             backup_key=kit.backup_key,
         )
-        return Pending(seq=self._seq, version=state.version, entrusted=frozenset(preimages), blob=blob)
+        return Pending(seq=self.state.seq, version=state.version, entrusted=frozenset(preimages), blob=blob)
 
     def _sign(self, pending: Pending) -> Signature:
         digest = appointment.update_digest(
@@ -368,10 +326,10 @@ class Link:
         """Keep a good receipt. One with a bad signature is none; one that promises too little is not relied on."""
         self._must_answer(receipt, pending)
         late = self._kit.world.chain_time - receipt.head_time
-        self.pending = None
+        self.state.pending = None
         trouble = self._promise_fault(receipt)
         if trouble is None:
-            self.held = Held(version=pending.version, entrusted=pending.entrusted, receipt=receipt)
+            self.state.held = Held(version=pending.version, entrusted=pending.entrusted, receipt=receipt)
         self.watch()
         await self._save()
         if trouble is not None and not (again and late > MAX_LAG):  # said again, it may be the first answer from then
@@ -404,14 +362,14 @@ class Link:
                 await self._save()
             case "revealed":
                 log.warning("%s a close was seen: the tower keeps our newest state, without a promise", self.name)
-                self.pending, self.revealed = None, True
+                self.state.pending, self.state.revealed = None, True
                 await self._save()
             case _:
                 raise NoPromise(f"the tower refuses: {error.code}: {error.text}")
 
     async def _compare(self) -> None:
         """The tower holds a higher number than we gave: our database is old. It may know a newer state than we do."""
-        kit, answer = self._kit, await self._ask(GetAppointment())
+        kit, answer = self._kit, await self._call.ask(GetAppointment())
         if isinstance(answer, TowerError) and answer.code == "deleted":
             await self._refused(answer)
             return
@@ -443,28 +401,28 @@ class Link:
             )
             if not appointment.is_receipt_signed(kit.domain, self.tower.node, self._auth.public, receipt):
                 raise PeerFault(Answer.DISCONNECT, "the receipt is not signed by the tower")
-            self.held = Held(version=version, entrusted=frozenset(), receipt=receipt)
+            self.state.held = Held(version=version, entrusted=frozenset(), receipt=receipt)
         await self._save()
         await self._tell("tower_ahead", seq=answer.seq, version=version, newer=newer)
 
     def _skip_to(self, seq: int) -> None:
         if seq >= MAX_SEQ:
             raise PeerFault(Answer.DISCONNECT, f"the tower claims sequence {seq}")
-        self.pending, self._seq = None, max(self._seq, seq)
+        self.state.pending, self.state.seq = None, max(self.state.seq, seq)
 
     # -- the end
 
     async def _forget(self) -> bool:
         """Ask the tower to delete what it holds; True when that is over."""
-        if self.held is not None and not self.valid():
+        if self.state.held is not None and not self.valid():
             await self._erase()  # its promise is over: it forgets by itself
             return True
-        if self.pending is None or self.pending.blob:
-            self._seq += 1
-            self.pending = Pending(seq=self._seq, version=Version(0), entrusted=frozenset(), blob=b"")
+        if self.state.pending is None or self.state.pending.blob:
+            self.state.seq += 1
+            self.state.pending = Pending(seq=self.state.seq, version=Version(0), entrusted=frozenset(), blob=b"")
             await self._save()
-        pending = self.pending
-        answer = await self._ask(DeleteAppointment(seq=pending.seq, signature=self._sign(pending)))
+        pending = self.state.pending
+        answer = await self._call.ask(DeleteAppointment(seq=pending.seq, signature=self._sign(pending)))
         match answer:
             case AppointmentReceipt():
                 self._must_answer(answer, pending)
@@ -482,53 +440,10 @@ class Link:
 
     async def _erase(self) -> None:
         """Nothing is held any more; the number stays known, should this tower be asked again."""
-        self.held = self.pending = self.since = self.error = None
-        self.revealed = False
+        self.state.held = self.state.pending = self.state.since = self.error = None
+        self.state.revealed = False
         await self._save()
         self._kit.news()
-
-    # -- the connection
-
-    async def _ask(self, message: Message) -> Message:
-        """Say it on the connection there is, or on a new one if that has gone stale."""
-        if self._stream is not None:
-            try:
-                return await self._say(self._stream, message)
-            except Unreachable:
-                await self._hang_up()
-        self._stream = await dial(self.tower.address, self._auth)
-        self.tower.reachable = True
-        return await self._say(self._stream, message)
-
-    async def _say(self, stream: PeerStream, message: Message) -> Message:
-        with trio.move_on_after(ANSWER_SECONDS):
-            await stream.send([encode(message)])
-            while True:
-                while not self._waiting:
-                    self._waiting = await stream.receive()
-                answer = self._waiting.pop(0)
-                if isinstance(answer, Ping):
-                    await stream.send([encode(Pong(pad=answer.pad))])
-                elif not isinstance(answer, Pong):
-                    return answer
-        raise Unreachable(f"no answer within {ANSWER_SECONDS:g} s")
-
-    async def _hang_up(self) -> None:
-        stream, self._stream, self._waiting = self._stream, None, []
-        if stream is not None:
-            with trio.CancelScope(shield=True):
-                await stream.aclose()
-
-    async def _pace(self) -> None:
-        """Wait for a turn: a short burst is free, over time the tower's patience is not."""
-        while True:
-            now = trio.current_time()
-            self._credit = min(float(BURST), self._credit + (now - self._credited) * PER_SECOND)
-            self._credited = now
-            if self._credit >= 1:
-                self._credit -= 1
-                return
-            await trio.sleep((1 - self._credit) / PER_SECOND)
 
     # -- the disk
 
@@ -536,40 +451,15 @@ class Link:
         batch = Batch()
         batch.add(
             "INSERT INTO receipts VALUES (?, ?, ?) ON CONFLICT (tower, channel) DO UPDATE SET saved = excluded.saved",
-            *(self.tower.node, self.id, pack(self._saved())),
+            *(self.tower.node, self.id, self.state.save()),
         )
         await self._kit.store.commit(batch)
 
-    def _saved(self) -> list[Any]:
-        pending, held = self.pending, self.held
-        return [
-            FORM,
-            self._seq,
-            self.since,
-            self.revealed,
-            self.forget,
-            pending and [pending.seq, pending.version, sorted(pending.entrusted), pending.blob],
-            held and [held.version, sorted(held.entrusted), encode(held.receipt)],
-        ]
-
-    def _load(self) -> None:
+    def _load(self) -> LinkState:
         rows = self._kit.store.rows(
             "SELECT saved FROM receipts WHERE tower = ? AND channel = ?", self.tower.node, self.id
         )
-        if not rows:
-            return
-        form, self._seq, self.since, self.revealed, self.forget, pending, held = unpack(rows[0][0])
-        if form != FORM:
-            raise Malformed(f"a receipt saved in form {form}, this program reads {FORM}")
-        if pending:
-            seq, version, keys, blob = pending
-            self.pending = Pending(seq=seq, version=version, entrusted=frozenset(keys), blob=blob)
-        if held:
-            version, keys, receipt = held
-            found = decode(receipt)
-            if not isinstance(found, AppointmentReceipt):
-                raise Malformed("a saved receipt is none")
-            self.held = Held(version=version, entrusted=frozenset(keys), receipt=found)
+        return load_link(rows[0][0]) if rows else LinkState()
 
 
 def guards(channel: Channel) -> bool:

@@ -23,13 +23,12 @@ from channeld.base.units import Address, ChannelId, NodeId, Seconds, Timestamp, 
 from channeld.core.channel import Channel, Phase
 from channeld.node.exposure import History
 from channeld.node.ledger import Book
-from channeld.node.tower_link import ANSWER_SECONDS, FIRST_DELAY, LONGEST_DELAY, Kit, Link, guards, something_to_lose
+from channeld.node.tower_call import TowerCall
+from channeld.node.tower_link import FIRST_DELAY, LONGEST_DELAY, Kit, Link, guards, something_to_lose
 from channeld.node.world import World
-from channeld.peers.dial import dial
-from channeld.peers.talk import PeerStream
 from channeld.storage.store import Batch, Store
 from channeld.wire.address import HostPort, NodeAddress, node_address
-from channeld.wire.messages import Message, TowerError, TowerInfo, TowerInfoRequest, encode
+from channeld.wire.messages import TowerError, TowerInfo, TowerInfoRequest
 
 log = logging.getLogger(__name__)
 Times = list[Timestamp]
@@ -158,7 +157,7 @@ class Towers:
         tower.removed = True
         await self._save(tower)
         for link in tower.links.values():
-            link.forget = True
+            link.state.forget = True
             link.hurry()
         with trio.move_on_after(GOODBYE):
             for link in list(tower.links.values()):
@@ -196,7 +195,7 @@ class Towers:
             if link is None:
                 continue
             link.watch()
-            if link.pending is None and (channel.phase is Phase.CLOSED or link.due(channel)):
+            if link.state.pending is None and (channel.phase is Phase.CLOSED or link.due(channel)):
                 link.ring()
         if channel.phase is Phase.CLOSED:
             del self._histories[channel.id]
@@ -207,8 +206,8 @@ class Towers:
         if not over and not (guards(channel) and tower.payout is not None):
             return None
         link = Link(tower, channel, history, self._kit)
-        link.forget = tower.removed or (link.forget and channel.phase is Phase.CLOSED)
-        if over and not (link.held or link.pending or link.revealed):
+        link.state.forget = tower.removed or (link.state.forget and channel.phase is Phase.CLOSED)
+        if over and not (link.state.held or link.state.pending or link.state.revealed):
             return None
         tower.links[channel.id] = link
         self._nursery.start_soon(self._run, tower, link)
@@ -234,7 +233,7 @@ class Towers:
         for tower in self._towers.values():
             for link in tower.links.values():
                 channel = link.channel
-                if channel is not None and link.pending is None and not link.forget and link.due(channel):
+                if channel is not None and link.state.pending is None and not link.state.forget and link.due(channel):
                     link.ring()
 
     def _ring(self) -> None:
@@ -257,7 +256,12 @@ class Towers:
             while True:
                 news, count = self._news, 0
                 for link in self._links(channel_id):
-                    if link.held is not None and link.held.version >= version and link.valid() and not link.revealed:
+                    if (
+                        link.state.held is not None
+                        and link.state.held.version >= version
+                        and link.valid()
+                        and not link.state.revealed
+                    ):
                         count += 1
                     elif link.wanted < version:
                         link.wanted = version
@@ -287,7 +291,7 @@ class Towers:
             risks = [link.risk(channel) for link in links] or [int(channel.balance)]
             risk += min(risks)
             if min(risks):
-                since += [link.since for link in links if link.since is not None]
+                since += [link.state.since for link in links if link.state.since is not None]
         return {
             "role": "node",
             "towers": self.list(),
@@ -307,7 +311,7 @@ class Towers:
             return int(channel.balance), None
         best = min(links, key=lambda link: link.risk(channel))
         risk = best.risk(channel)
-        return risk, best.since if risk else None
+        return risk, best.state.since if risk else None
 
     def _info(self, tower: Tower) -> dict[str, Any]:
         channels = behind = risk = 0
@@ -325,7 +329,7 @@ class Towers:
             risk += int(channel.balance) if link is None else link.risk(channel)
             if link is not None:
                 error = error or link.error
-                since += [] if link.since is None else [link.since]
+                since += [] if link.state.since is None else [link.state.since]
         return {
             "node_id": f"0x{tower.node.hex()}",
             "address": str(tower.address.at),
@@ -374,7 +378,7 @@ class Towers:
         if tower.removed:
             tower.removed = False
             for link in tower.links.values():
-                link.forget = False
+                link.state.forget = False
 
     async def _keep(self, tower: Tower, asked: bool) -> None:
         """Ask for the tower's terms until it answers, and now and then again; at once unless it was just `asked`."""
@@ -398,11 +402,13 @@ class Towers:
     async def _ask_info(self, address: NodeAddress) -> TowerInfo:
         key = self._key.derive(f"tower/{address.node.hex()}/info")
         hint = "is the address right and the tower running?"
+        call = TowerCall(lambda: address, key)
         try:
-            async with await dial(address, key) as stream:
-                answer = await _answer(stream, TowerInfoRequest())
+            answer = await call.ask(TowerInfoRequest())
         except (Unreachable, PeerFault) as fault:
             raise Refused("unreachable", f"tower {address.at}: {fault}", hint) from fault
+        finally:
+            await call.hang_up()
         if isinstance(answer, TowerError):
             raise Refused("peer_refused", f"the tower refuses: {answer.code}: {answer.text}")
         if not isinstance(answer, TowerInfo):
@@ -441,10 +447,3 @@ class Towers:
         batch = Batch()
         batch.add("DELETE FROM towers WHERE node = ?", tower.node)
         await self._store.commit(batch)
-
-
-async def _answer(stream: PeerStream, message: Message) -> Message:
-    with trio.move_on_after(ANSWER_SECONDS):
-        await stream.send([encode(message)])
-        return (await stream.receive())[0]
-    raise Unreachable(f"no answer within {ANSWER_SECONDS:g} s")
