@@ -114,4 +114,4 @@ def recover_public(digest: Digest, signature: bytes) -> bytes | None:
 def verify_node(digest: Digest, signature: bytes, node: NodeId) -> bool:
     """Whether `node` (33 bytes) made this 65-byte signature."""
     public = recover_public(digest, signature)
-    return public is not None and coincurve.PublicKey(public).format(compressed=True) == node
+    return public is not None and bytes([2 + (public[64] & 1)]) + public[1:33] == node  # SEC 1, 2.3.3: compressed

@@ -59,6 +59,11 @@ _SCHEMA: Final = (
 _COLUMNS: Final = "auth, hint, seq, blob, blob_hash, signature, head_number, head_time, valid_until, receipt"
 
 
+_INSERT: Final = f"INSERT INTO appointments ({_COLUMNS}) VALUES ({', '.join('?' * 10)})"
+_UPDATE: Final = f"UPDATE appointments SET {_COLUMNS.replace(',', ' = ?,')} = ? WHERE auth = ?"
+_STANDS: Final = "SELECT hint, seq, blob_hash FROM appointments WHERE auth = ?"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """An appointment as it is kept. `auth`: the client's key for this channel; `receipt`: our signature, 65 bytes."""
@@ -359,20 +364,20 @@ def _count(connection: sqlite3.Connection) -> int:
 
 
 def _put(connection: sqlite3.Connection, row: Row, room: int) -> Kept | Behind | Full:
-    held = _one(connection, row.auth)
-    if held is None:
+    stands = connection.execute(_STANDS, (row.auth,)).fetchone()
+    if stands is None:
         if _last_id(connection) >= room and _count(connection) >= room:
             return Full()
-        marks = ", ".join("?" * 10)
-        connection.execute(f"INSERT INTO appointments ({_COLUMNS}) VALUES ({marks})", _values(row))
+        connection.execute(_INSERT, _values(row))
         return Kept(row=row, revealed=_is_revealed(connection, row.hint))
-    if held.seq == row.seq and held.blob_hash == row.blob_hash and held.hint == row.hint:
-        return Kept(row=held)
-    if held.seq >= row.seq or held.hint != row.hint:
-        return Behind(row=held)
-    assignments = ", ".join(f"{name.strip()} = ?" for name in _COLUMNS.split(","))
-    connection.execute(f"UPDATE appointments SET {assignments} WHERE auth = ?", (*_values(row), row.auth))
-    return Kept(row=row, revealed=_is_revealed(connection, row.hint))
+    hint, seq, _ = stands
+    if hint == row.hint and seq < row.seq:
+        connection.execute(_UPDATE, (*_values(row), row.auth))
+        return Kept(row=row, revealed=_is_revealed(connection, row.hint))
+    held = _one(connection, row.auth)
+    if held is None:
+        raise Broken("an appointment is gone in the middle of its transaction")
+    return Kept(row=held) if stands == (row.hint, row.seq, row.blob_hash) else Behind(row=held)
 
 
 def _last_id(connection: sqlite3.Connection) -> int:
