@@ -370,6 +370,8 @@ async def test_a_newer_state_at_the_tower_is_never_overwritten(world: World) -> 
             assert json.loads(data)["version"] == newest and json.loads(data)["newer"] is True
             assert await rows(tower) == [before]
             assert not payee.link(tower.node_id).due(payee.channel)
+            payee.link(tower.node_id).stale = True  # not even to renew it
+            assert not payee.link(tower.node_id).due(payee.channel)
 
 
 async def test_a_claimed_preimage_is_entrusted_to_the_tower(world: World) -> None:
