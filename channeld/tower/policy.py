@@ -24,9 +24,9 @@ class Policy:
     """How long a row is kept after that: the longest challenge period, since a close may still be running."""
     room: int = 1_000_000
     """Most appointments."""
-    burst: int = 60
+    burst: int = 1_000
     """Requests one connection may make at once."""
-    per_minute: int = 120
+    per_minute: int = 6_000
     """Requests a connection may make over time, after its burst."""
     max_connections: int = 2_000
     idle: float = 300.0
