@@ -19,7 +19,7 @@ from channeld.base.digests import NO_LOCKS, Lock, locks_hash
 from channeld.base.errors import ChanneldError, Unreachable
 from channeld.base.keys import Key, keccak, sha256
 from channeld.base.pack import pack, unpack
-from channeld.base.units import ChannelId, LockId, LockKey, Preimage, Seconds, Side, Timestamp
+from channeld.base.units import Amount, ChannelId, LockId, LockKey, Preimage, Seconds, Side, Timestamp
 from channeld.chain import chain as seen
 from channeld.chain.chain import BlockRef, Call, Head
 from channeld.chain.follower import BlockSeen, ChainDown, ChainEvent, ChainUp, HeadMoved, Rewound, follow
@@ -65,13 +65,14 @@ class Guard:
         account_key: Key,
         memo_of: Callable[[ChannelId], bytes],
         gone: Callable[[ChannelId], None],
+        resized: Callable[[ChannelId, Amount], None],
         ticked: Callable[[], None],
         poll: float,
         start_block: int | None = None,
     ) -> None:
         self.chain, self.sender = chain, sender
         self._book, self._store, self._world, self._key = book, store, world, account_key
-        self._memo_of, self._gone, self._ticked = memo_of, gone, ticked
+        self._memo_of, self._gone, self._resized, self._ticked = memo_of, gone, resized, ticked
         self._poll, self._start_block = poll, start_block
         self._pending = _Pending()
         self._registering: dict[LockKey, str] = {}
@@ -148,10 +149,10 @@ class Guard:
                         await self._tell(fact)
                 case seen.SeenChallenge() | seen.SeenFinal():
                     await self._tell(fact)
-                case seen.SeenCooperate():
-                    self._gone(fact.channel_id)
+                case seen.SeenDeposit() | seen.SeenCooperate():
+                    self._resized(fact.channel_id, Amount(fact.deposit_a + fact.deposit_b))
                     kept.append(fact)
-                case seen.SeenDeposit() | seen.SeenSettle() | seen.SeenLocks():
+                case seen.SeenSettle() | seen.SeenLocks():
                     kept.append(fact)
                 case seen.SeenOwed() | seen.SeenWithdrawn():
                     pass

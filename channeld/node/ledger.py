@@ -224,7 +224,7 @@ class Book:
             self._follow(channel, one)
         if notes:
             self.events.ring()
-            self.changed(channel)
+        self.changed(channel)
 
     def _follow(self, channel: Channel, one: note.Note) -> None:
         match one:

@@ -269,6 +269,7 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
         account_key=house.key,
         memo_of=openings.memo_of,
         gone=gossip.seen_gone,
+        resized=gossip.seen_deposits,
         ticked=desk.sweep,
         poll=config.network.poll,
     )

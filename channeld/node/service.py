@@ -464,7 +464,7 @@ class Service:
         return {"towers": self.towers.list()}
 
     async def tower_status(self) -> Json:
-        return self.towers.status()
+        return self.towers.status(self.config.tower_receipts or 1)
 
     # -- events
 
