@@ -314,7 +314,19 @@ class Service:
 
     def _invoice(self, row: Sequence[Any]) -> Json:
         asked = invoice.decode(row[1])
-        return shown.invoice_of(asked, row[1], self.config.network, now=self.world.now, row=row[2:])
+        told = shown.invoice_of(asked, row[1], self.config.network, now=self.world.now, row=row[2:])
+        if told["state"] == "paid" and not self._counts(asked.payment_hash, int(told["received"])):
+            told["state"] = "accepted"
+        return told
+
+    def _counts(self, hash_: LockKey, received: int) -> bool:
+        """Whether enough towers guard the channels it came by; the money is ours in any case (towers.receipts)."""
+        wanted = self.config.tower_receipts
+        if not wanted or received <= self.config.tower_receipts_above:
+            return True
+        rows = self.store.rows("SELECT DISTINCT channel FROM parts WHERE hash = ?", hash_)
+        actors = [self.book.actors[channel] for (channel,) in rows if channel in self.book.actors]
+        return all(a.channel.phase is not Phase.OPEN or self.towers.guards(a.channel.id) >= wanted for a in actors)
 
     async def list_invoices(self, *, limit: int, cursor: str | None) -> Json:
         rows = self.store.rows(f"{_INVOICE} WHERE n < ? ORDER BY n DESC LIMIT ?", _number(cursor), limit)

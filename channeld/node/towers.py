@@ -244,8 +244,12 @@ class Towers:
 
     def is_covered(self, channel_id: ChannelId) -> bool:
         """Whether some tower's valid receipt leaves nothing of this channel at stake."""
+        return self.guards(channel_id) > 0
+
+    def guards(self, channel_id: ChannelId) -> int:
+        """How many towers hold a valid receipt that leaves nothing of this channel at stake."""
         channel = self._channel(channel_id)
-        return channel is not None and any(link.covers(channel) for link in self._links(channel_id))
+        return 0 if channel is None else sum(link.covers(channel) for link in self._links(channel_id))
 
     async def covered(self, channel_id: ChannelId, version: Version, timeout: float, *, receipts: int = 1) -> bool:
         """Wait until so many towers hold `version` of the channel, or a newer one, by valid receipts.
