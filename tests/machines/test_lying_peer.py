@@ -8,11 +8,14 @@ and forgotten (`lie`), so that a run goes on after them.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from channeld.base.digests import ALL, cooperate_digest, locks_hash, receipt_digest, transfers_hash
 from channeld.base.errors import Answer, PeerFault, Refused
@@ -102,7 +105,60 @@ def worth(body: Body, side: Side) -> int:
     return body.balance(side, DEPOSITS[side]) + body.locked(side)
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A step the machine may take: a range (two numbers) or a list of choices for each of its arguments."""
+
+    weight: int
+    name: str
+    arguments: tuple[range | tuple[Any, ...], ...] = ()
+
+    def strategy(self) -> st.SearchStrategy[tuple[Any, ...]]:
+        drawn = [
+            st.integers(one.start, one.stop - 1) if isinstance(one, range) else st.sampled_from(one)
+            for one in self.arguments
+        ]
+        return st.tuples(st.just(self.name), *drawn)
+
+    def by_dice(self, chance: Random) -> tuple[Any, ...]:
+        return (self.name, *(chance.choice(one) for one in self.arguments))
+
+
+YES_NO = (True, False)
+KINDS = (
+    Kind(6, "pay", (range(1, 200), YES_NO)),
+    Kind(6, "offer", (range(1, 200), range(1, 600), YES_NO)),
+    Kind(6, "answer", (range(4), YES_NO, YES_NO)),
+    Kind(1, "cancel", (range(1, 5),)),
+    Kind(1, "leave", (range(1, 300),)),
+    Kind(2, "crash"),
+    Kind(2, "block", (range(1, 200),)),
+    Kind(
+        12, "propose", (range(1, 120), ("transfer", "lock", "lock", "fulfil", "fulfil", "fail", "all"), range(-50, 600))
+    ),
+    Kind(12, "acknowledge", (range(1, 3),)),
+    Kind(6, "reestablish", (YES_NO,)),
+    Kind(2, "coop_propose", (YES_NO, range(-10, 4_000))),
+    Kind(2, "coop_answer", (YES_NO,)),
+    Kind(1, "replay", (range(10_000),)),
+    Kind(3, "false_coop", (range(-50, 50), range(-10, 4_000), YES_NO)),
+    Kind(3, "show_proof", (range(50), YES_NO)),
+    Kind(2, "false_deposit", (range(3_000), range(3_000))),
+    Kind(1, "freeze", (YES_NO,)),
+    Kind(6, "lie", (LIES,)),
+)
+STEPS = st.one_of([kind.strategy() for kind in KINDS for _ in range(kind.weight)])
+WALKS = 120
+
+
 class LyingPeer(RuleBasedStateMachine):
+    """One rule with all steps in it, as in `test_two_nodes`."""
+
+    @rule(what=STEPS)
+    def step(self, what: tuple[Any, ...]):
+        name, *arguments = what
+        getattr(self, name)(*arguments)
+
     @initialize(side=st.sampled_from(Side))
     def open(self, side: Side):
         self.side = side
@@ -227,14 +283,12 @@ class LyingPeer(RuleBasedStateMachine):
 
     # -- what the honest owner wishes
 
-    @rule(amount=st.integers(1, 200), now=st.booleans())
     def pay(self, amount: int, now: bool):
         self.number += 1
         self.do(pay(amount, self.number))
         if now:
             self.do(Propose())
 
-    @rule(amount=st.integers(1, 200), lasts=st.integers(1, 600), now=st.booleans())
     def offer(self, amount: int, lasts: int, now: bool):
         self.number += 1
         self.secrets[self.side, self.channel.next_lock] = self.number
@@ -242,7 +296,6 @@ class LyingPeer(RuleBasedStateMachine):
         if now:
             self.do(Propose())
 
-    @rule(which=st.integers(0, 3), fulfil=st.booleans(), now=st.booleans())
     def answer(self, which: int, fulfil: bool, now: bool):
         if ids := self.their_locks():
             id_ = ids[which % len(ids)]
@@ -253,21 +306,18 @@ class LyingPeer(RuleBasedStateMachine):
         if now:
             self.do(Propose())
 
-    @rule(which=st.integers(1, 4))
     def cancel(self, which: int):
         self.do(Cancel(lock_id=LockId(max(1, self.channel.next_lock - which))))
 
-    @precondition(lambda self: self.number > 8)
-    @rule(valid_for=st.integers(1, 300))
     def leave(self, valid_for: int):
+        if self.number < 12:
+            return
         self.do(Leave(now=self.honest.now, valid_for=valid_for))
 
-    @rule()
     def crash(self):
         self.honest.crash()
         self.do(Connected())
 
-    @rule(seconds=st.integers(1, 200))
     def block(self, seconds: int):
         """Nobody registers anything; the newest block is final."""
         self.honest.now = Timestamp(self.honest.now + seconds)
@@ -278,11 +328,6 @@ class LyingPeer(RuleBasedStateMachine):
 
     # -- what an ordinary peer would say
 
-    @rule(
-        amount=st.integers(1, 120),
-        kind=st.sampled_from(["transfer", "lock", "lock", "fulfil", "fulfil", "fail", "all"]),
-        lasts=st.integers(-50, 600),
-    )
     def propose(self, amount: int, kind: str, lasts: int):
         updates: list[Update] = []
         self.number += 1
@@ -314,13 +359,11 @@ class LyingPeer(RuleBasedStateMachine):
         signature = self.liar.sign(self.channel.digest(out.version, out.body_hash))
         return Ack(version=out.version, signature=signature, receipt=receipt)
 
-    @rule(times=st.integers(1, 2))
     def acknowledge(self, times: int):
         if ack := self.ack_of_outstanding():
             for _ in range(times):
                 self.say(ack)
 
-    @rule(ahead=st.booleans())
     def reestablish(self, ahead: bool):
         self.do(Connected())
         out = self.channel.outstanding
@@ -331,7 +374,6 @@ class LyingPeer(RuleBasedStateMachine):
         else:
             self.say(self.truth())
 
-    @rule(good=st.booleans(), longer=st.integers(-10, 4_000))
     def coop_propose(self, good: bool, longer: int):
         current = self.channel.current
         self.say(
@@ -344,7 +386,6 @@ class LyingPeer(RuleBasedStateMachine):
             )
         )
 
-    @rule(no=st.booleans())
     def coop_answer(self, no: bool):
         ask = self.channel.ask
         if ask is None:
@@ -365,14 +406,12 @@ class LyingPeer(RuleBasedStateMachine):
 
     # -- lies that may change something
 
-    @rule(which=st.integers(0, 10_000))
     def replay(self, which: int):
         """Something that one of them said before, perhaps the honest node itself."""
         old = self.said[-1 - which % len(self.said)]
         if not isinstance(old, Fault) or which % 5 == 0:
             self.say(old)
 
-    @rule(net=st.integers(-50, 50), longer=st.integers(-10, 4_000), mine=st.booleans())
     def false_coop(self, net: int, longer: int, mine: bool):
         """A cooperate nobody asked for: at reestablish, then signed."""
         current = self.channel.current
@@ -387,7 +426,6 @@ class LyingPeer(RuleBasedStateMachine):
         )
         self.aside(Connected(), claim, self.coop_sign(version, net, until))
 
-    @rule(which=st.integers(0, 50), pretend=st.booleans())
     def show_proof(self, which: int, pretend: bool):
         """A state the honest node did sign, and perhaps the claim to be there."""
         if not self.proofs:
@@ -400,13 +438,12 @@ class LyingPeer(RuleBasedStateMachine):
         self.aside(Connected(), claim, proof)
         assert not self.channel.recovering
 
-    @rule(a=st.integers(0, 3_000), b=st.integers(0, 3_000))
     def false_deposit(self, a: int, b: int):
         self.aside(DepositSeen(deposit_a=Amount(a), deposit_b=Amount(b)))
 
-    @precondition(lambda self: self.number > 20)
-    @rule(peer=st.booleans())
     def freeze(self, peer: bool):
+        if self.number < 30:
+            return
         if peer:
             self.say(Fault(code="closing", text="so there"))
         else:
@@ -471,7 +508,6 @@ class LyingPeer(RuleBasedStateMachine):
                 found["ack without receipt"] = replace(ack, receipt=b"")
         return found
 
-    @rule(lie=st.sampled_from(LIES))
     def lie(self, lie: str):
         message = self.lies().get(lie)
         if message is None or (isinstance(message, Commit) and message.version == self.channel.current.version):
@@ -540,6 +576,13 @@ class LyingPeer(RuleBasedStateMachine):
         for update in self.channel.queue:
             assert not (isinstance(update, FailLock) and update.lock_id in self.channel.claims)
 
+    def laws(self) -> None:
+        self.signs_each_version_once_i11()
+        self.adds_up_i10()
+        self.enforceable_is_acceptable_i17()
+        self.coop_is_bounded_r14()
+        self.known_secrets_are_worth_their_lock_i14()
+
     # -- the end on chain
 
     def teardown(self):
@@ -599,4 +642,16 @@ class LyingPeer(RuleBasedStateMachine):
 
 
 TestLyingPeer = LyingPeer.TestCase
-TestLyingPeer.settings = settings(max_examples=120, stateful_step_count=40)
+TestLyingPeer.settings = settings(max_examples=60, stateful_step_count=40)
+
+
+@pytest.mark.parametrize("first", range(0, WALKS, 20))
+def test_walks(first: int):
+    for seed in range(first, first + 20):
+        chance = Random(seed)
+        walk = LyingPeer()
+        walk.open(chance.choice(list(Side)))
+        for _ in range(50):
+            walk.step(chance.choices(KINDS, [kind.weight for kind in KINDS])[0].by_dice(chance))
+            walk.laws()
+        walk.teardown()
