@@ -342,6 +342,8 @@ class LyingPeer(RuleBasedStateMachine):
             for id_ in self.our_locks()[:1]:
                 secret = preimage(self.secrets[self.side, id_])
                 updates.append(FailLock(id_, b"") if kind == "fail" else FulfilLock(id_, secret))
+        if not updates:
+            return
         try:
             self.say(self.commit(tuple(updates)))
         except Forbidden:
