@@ -52,7 +52,7 @@ async def test_the_hub_dies_five_times_with_two_hundred_locks_pending(town: Stag
 
 async def _invoices(payee: Actor, count: int) -> list[dict[str, str]]:
     async with payee.client() as client:
-        return [dict(await client.make_invoice(token="DemoUSD", amount=1_000 + n)) for n in range(count)]  # type: ignore[misc]
+        return [dict(await client.make_invoice(token="DemoUSD", amount=1_000 + n)) for n in range(count)]
 
 
 async def _pay(client: Any, text: str, name: str, outcomes: dict[str, str]) -> None:
