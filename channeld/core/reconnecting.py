@@ -160,11 +160,13 @@ def recover_with(channel: Channel, proof: Proof, hash_: Digest, digest: Digest) 
         signature_b=proof.signature_b,
     )
     keep = channel.outstanding if channel.outstanding and channel.outstanding.version > proof.version else None
+    coop = channel.coop if channel.coop and channel.coop.version > proof.version else None  # else it had lapsed
     top = max(channel.top, (proof.version, digest))
     found = replace(
         channel,
         current=state,
         outstanding=keep,
+        coop=coop,
         top=top,
         base=Version(max(channel.base, proof.version)),
         recovering=True,

@@ -77,13 +77,13 @@ def _take(locks: dict[LockName, Lock], name: LockName) -> Lock:
 
 def propose(channel: Channel, key: Key) -> Step:
     """Sign what is queued, if R3 allows it now; otherwise nothing happens."""
-    if not may_propose(channel):
+    version = next_version(channel.we, channel.base)
+    if not may_propose(channel) or version > MAX_VERSION:
         return Step(channel)
     updates, dropped = _fitting(channel)
     channel = with_queue(channel, channel.queue[len(updates) + len(dropped) :])
     notes: tuple[Note, ...] = tuple(Dropped(update=update) for update in dropped)
-    version = next_version(channel.we, channel.base)
-    if not updates or version > MAX_VERSION:
+    if not updates:
         return Step(channel, notes=notes)
     body = apply(channel, channel.we, updates)
     hash_ = body.hash(channel.blind(version))

@@ -123,6 +123,8 @@ class TwoNodes(RuleBasedStateMachine):
             case "cancel":
                 if ids := sorted(self.offered[side]):
                     self.try_(side, Cancel(lock_id=LockId(ids[-1 - which % len(ids)])))
+            case _:
+                raise AssertionError(kind)
         if propose:
             self.pair.do(side, Propose())
 

@@ -201,6 +201,34 @@ def test_recovery_the_peers_proof_is_adopted_and_nothing_signed_again(side: Side
     assert node.channel.recovering, "for good"
 
 
+def test_recovery_forgets_a_cooperate_older_than_the_proof():
+    """Its version was consumed long ago: signing it now would sign below what we have signed since."""
+    both = open_pair()
+    both.do(Side.A, Leave(now=START, valid_for=60))
+    both.deliver(Side.B)
+    both.cut()
+    both.connect()
+    live = both.deliver(Side.A)
+    assert live is not None
+    assert live.channel.coop is not None
+    copy = both.opener.disk
+    later = SeenHead(now=Timestamp(START + 61), final=Timestamp(START + 61))
+    for side in Side:
+        both.do(side, later)
+    both.pump()
+    both.do(Side.B, pay(5))
+    both.settle()
+    both.cut()
+    both.opener.disk = copy
+    both.opener.crash()
+    sign = CoopSign(coop_version=both.opener.channel.base, signature=both.acceptor.key.sign(Digest(bytes(32))))
+    both.connect()
+    both.pump()
+    assert both.opener.channel.recovering
+    assert both.opener.channel.coop is None
+    assert both.opener.got(sign).channel.top[0] == both.acceptor.channel.current.version
+
+
 def test_recovery_is_waited_for_without_a_word():
     both = forgotten(Side.A)
     theirs = hello(both.acceptor)

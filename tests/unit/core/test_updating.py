@@ -165,6 +165,7 @@ def test_r3_the_last_version_is_not_passed():
     both.opener.channel = replace(both.opener.channel, base=Version(MAX_VERSION))
     assert both.do(Side.A, Propose()).sends == ()
     assert both.opener.versions == []
+    assert len(both.opener.channel.queue) == 1
 
 
 # -- R4
