@@ -3,8 +3,9 @@
     python -m tests.machines.mutants [name ...]
 
 Each mutant is a copy of the package with one piece of source exchanged, tried against tests/unit/core and the walks
-of tests/machines (not what Hypothesis plays there: it would make every failure as small as it can). A mutant that lives is named at the end, with exit code 1; one whose piece of source is no longer
-there is an error of this file. Not part of the test suite: it runs the suite once per mutant.
+of tests/machines (not what Hypothesis plays there: it would make every failure as small as it can). A mutant that
+lives makes the exit code 1; one whose piece of source is no longer there is an error of this file. Not part of the
+test suite: it runs the suite once per mutant.
 """
 
 from __future__ import annotations
