@@ -23,7 +23,7 @@ HASH = bytes([7]) * 32
 async def until(predicate: Callable[[], bool], seconds: float = 5) -> None:
     """Wait for what nobody announces."""
     with trio.fail_after(seconds):
-        while not predicate():  # noqa: ASYNC110
+        while not predicate():
             await trio.sleep(0.01)
 
 
