@@ -1,4 +1,4 @@
-"""What each call costs on py-evm, in the same conditions for each: read by the tests and by the bench.
+"""What each call costs, in the same conditions for each: read by the tests and by the bench.
 
 Steady state, as a busy manager meets it: counters and the manager's token balance are non-zero, the allowance is
 infinite; the participants are paid at their own addresses, which exist and hold the token, and side A sends what a
@@ -19,9 +19,8 @@ BOND: Final = 1_234_567_890_123_457
 LOCK_AMOUNT: Final = 12_345_678_901
 
 
-def measure() -> dict[str, int]:
-    """Gas used per operation, all of its transactions together, by the names of the bench."""
-    world = World()
+def measure(world: World) -> dict[str, int]:
+    """Gas used per operation in a fresh world, all of its transactions together, by the names of the bench."""
     found: dict[str, int] = {}
     for name, token in (("eth", NATIVE), ("erc20", world.token)):
         _ready(world, token)
@@ -94,5 +93,5 @@ def _resolved(world: World, count: int, *, new: bool) -> int:
 
 
 if __name__ == "__main__":
-    for name, gas in measure().items():
+    for name, gas in measure(World()).items():
         print(f"{name:28} {gas:>9,}")

@@ -54,6 +54,8 @@ BOND: Final = 10**15
 ETHER: Final = 10**18
 GAS: Final = 30_000_000
 CHAIN_ID: Final = 31337
+START: Final = 1_900_000_000
+"""block.timestamp at the beginning."""
 
 CLOSER_B, BEATEN, DELEGATED, VOID, FINAL, DEAD = 1, 2, 4, 8, 16, 32
 
@@ -149,10 +151,13 @@ def call_data(contract: str, name: str, *arguments: Any) -> bytes:
 
 
 class World:
-    """One chain with a registry, a manager and two tokens. Time only moves on."""
+    """One chain with a registry, a manager and two tokens, on an EVM of its own if none is given.
 
-    def __init__(self) -> None:
-        self.evm = Evm(timestamp=1_900_000_000, chain_id=CHAIN_ID)
+    Time only moves on.
+    """
+
+    def __init__(self, evm: Evm | None = None) -> None:
+        self.evm = evm or Evm(timestamp=START, chain_id=CHAIN_ID)
         self.rich = key_of("rich").address
         self.evm.give(self.rich, 10**9 * ETHER)
         self.known = {self.rich}
