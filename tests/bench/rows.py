@@ -1,0 +1,292 @@
+"""The rows of the benchmark: what each is called, what it should reach, and what others have published.
+
+A peer's figure stands with its source and its conditions. The first of a row is the best one whose conditions come
+near to ours; the table's ratio is against it, the others are printed beside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Final, Literal
+
+Better = Literal["higher", "lower"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """What another system reaches, in the row's unit. `source` says where that was published or how it was measured."""
+
+    name: str
+    value: float
+    source: str
+    conditions: str = ""
+
+    def json(self) -> dict[str, Any]:
+        return {"value": self.value, "source": self.source, "conditions": self.conditions}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One figure to be measured."""
+
+    name: str
+    what: str
+    unit: str
+    target: float
+    better: Better
+    peers: tuple[Peer, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """One figure measured. `note`: what a reader of the table should know of the conditions."""
+
+    row: Row
+    samples: tuple[float, ...]
+    note: str = ""
+
+    @property
+    def value(self) -> float:
+        return median(self.samples)
+
+    @property
+    def reached(self) -> bool:
+        return self.value >= self.row.target if self.row.better == "higher" else self.value <= self.row.target
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times better than the first peer; None without one."""
+        if not self.row.peers:
+            return None
+        theirs = self.row.peers[0].value
+        return self.value / theirs if self.row.better == "higher" else theirs / self.value
+
+    def json(self) -> dict[str, Any]:
+        """The form of build/bench.json."""
+        return {
+            "name": self.row.name,
+            "value": self.value,
+            "unit": self.row.unit,
+            "target": self.row.target,
+            "better": self.row.better,
+            "peer": {peer.name: peer.json() for peer in self.row.peers},
+            "samples": list(self.samples),
+        }
+
+
+_BOTTLEPAY: Final = "bottlepay/lightning-benchmark README"
+_LND: Final = Peer(
+    name="LND 0.12.1 bbolt", value=33, source=_BOTTLEPAY, conditions="10 channels, 100 workers, 8 vCPU, pd-ssd"
+)
+_LND_SQLITE: Final = Peer(
+    name="LND sqlite", value=71, source="lnd #7252", conditions="best of 8 runs (39 to 71), M1 Pro"
+)
+_CLN: Final = Peer(
+    name="Core Lightning 0.9.3", value=61, source=_BOTTLEPAY, conditions="1 channel, 100 workers, 8 vCPU, pd-ssd"
+)
+_ECLAIR: Final = Peer(name="Eclair 0.6.1 sqlite", value=89, source=_BOTTLEPAY, conditions="100 workers, 8 vCPU, pd-ssd")
+_LDK_NODE: Final = Peer(
+    name="ldk-node",
+    value=176,
+    source="ldk-node #915: 1,000 payments in 5.69 s",
+    conditions="file store, Ryzen 5800XT; 160 with sqlite, 85 with postgres",
+)
+_LDK: Final = Peer(
+    name="LDK without disk",
+    value=340,
+    source="rust-lightning 608c8adfd, bench_sends",
+    conditions="in memory, no transport, Xeon W-10885M",
+)
+
+
+def _rates() -> tuple[Row, ...]:
+    return (
+        Row(
+            name="transfers_per_second",
+            what="direct transfers over one channel, each a record on both disks",
+            unit="1/s",
+            target=10_000,
+            better="higher",
+            peers=(
+                Peer(
+                    name="Teechan",
+                    value=2_480,
+                    source="arXiv 1612.07766",
+                    conditions="one channel in SGX, nothing synced to disk",
+                ),
+                Peer(
+                    name="statechannels server-wallet",
+                    value=122,
+                    source="statechannels #2530: 100 updates in 0.82 s",
+                    conditions="concurrent, postgres",
+                ),
+                Peer(
+                    name="Starlight, one by one",
+                    value=38,
+                    source="starlight benchmarks/2021-11-05",
+                    conditions="26 ms round trip",
+                ),
+                Peer(
+                    name="Starlight, sums of 95,000",
+                    value=1_190_000,
+                    source="starlight benchmarks/2021-11-05",
+                    conditions="one agreement per 95,000 payments, no locks, state written to disk",
+                ),
+            ),
+        ),
+        Row(
+            name="payments_1hop_per_second",
+            what="hash-locked payments with onion over one channel, invoices made before",
+            unit="1/s",
+            target=2_000,
+            better="higher",
+            peers=(_LDK_NODE, _ECLAIR, _LND_SQLITE, _CLN, _LND, _LDK),
+        ),
+        Row(
+            name="invoice_payments_1hop_per_second",
+            what="the same, each invoice made, decoded and paid within the time",
+            unit="1/s",
+            target=1_000,
+            better="higher",
+            peers=(_ECLAIR, _CLN, _LND),
+        ),
+        Row(
+            name="payments_3hop_per_second",
+            what="over two hubs, four processes",
+            unit="1/s",
+            target=400,
+            better="higher",
+            peers=(
+                Peer(
+                    name="Core Lightning 2018",
+                    value=8.3,
+                    source="dgarage/LightningBenchmarks README",
+                    conditions="two hops between, 60 in flight, i7-6500U, docker",
+                ),
+            ),
+        ),
+    )
+
+
+def _latencies() -> tuple[Row, ...]:
+    return (
+        Row(
+            name="latency_1hop_p50_ms",
+            what="a lone payment to the neighbour, from call to answer",
+            unit="ms",
+            target=4,
+            better="lower",
+            peers=(
+                Peer(
+                    name="Core Lightning 2025",
+                    value=27.5,
+                    source="CLN tests/benchmark.py test_payment_speed",
+                    conditions="mean of a failing payment, commit timer 0",
+                ),
+                Peer(
+                    name="go-nitro",
+                    value=247,
+                    source="go-nitro .adr/0011",
+                    conditions="time to first payment, fsync always, 10 ms latency; 84 without fsync",
+                ),
+                Peer(
+                    name="Raiden light client",
+                    value=2_130,
+                    source="light-client #876",
+                    conditions="mean of 50 direct transfers over Matrix",
+                ),
+            ),
+        ),
+        Row(
+            name="latency_3hop_p50_ms",
+            what="a lone payment over two hubs, from call to answer",
+            unit="ms",
+            target=12,
+            better="lower",
+            peers=(
+                Peer(
+                    name="Core Lightning, main net",
+                    value=8_600,
+                    source="blog.lnrouter.app, 2022",
+                    conditions="median over the real network, retries included: another thing than loopback",
+                ),
+            ),
+        ),
+    )
+
+
+_DRIVEN: Final = "its own bytecode on anvil 1.7.1, same amounts and steady state"
+_GAS: Final[Mapping[str, tuple[float, str, tuple[tuple[str, float], ...]]]] = {
+    "gas_open_eth": (48_000, "first deposit", (("Perun", 46_430), ("Nitro", 46_576), ("Vector", 168_642))),
+    "gas_open_erc20": (
+        67_000,
+        "first deposit",
+        (("Perun", 65_234), ("Nitro", 65_638), ("Raiden", 131_438), ("Vector", 212_528)),
+    ),
+    "gas_topup_eth": (31_000, "further deposit", (("Perun", 29_330), ("Nitro", 29_572), ("Vector", 33_477))),
+    "gas_topup_erc20": (50_000, "further deposit", (("Perun", 48_134), ("Nitro", 48_634), ("Raiden", 65_173))),
+    "gas_cooperative_close_eth": (
+        52_000,
+        "all transactions",
+        (("Nitro", 92_456), ("Celer", 177_109), ("Vector", 180_455), ("Perun", 264_519)),
+    ),
+    "gas_cooperative_close_erc20": (
+        60_000,
+        "all transactions",
+        (("Nitro", 99_236), ("Raiden", 141_944), ("Celer", 185_267), ("Vector", 197_899)),
+    ),
+    "gas_unilateral_close_eth": (
+        125_000,
+        "close and settle, bond included",
+        (("Nitro", 174_693), ("Perun", 340_884), ("Celer", 364_036), ("Vector", 398_788)),
+    ),
+    "gas_unilateral_close_erc20": (
+        135_000,
+        "close and settle, bond included",
+        (("Nitro", 183_286), ("Raiden", 226_630), ("Perun", 359_789), ("Celer", 375_225)),
+    ),
+    "gas_challenge": (
+        60_000,
+        "by a tower, with delegation",
+        (("Nitro", 74_113), ("Vector", 81_992), ("Raiden", 90_917), ("Perun", 96_995), ("Celer", 126_018)),
+    ),
+    "gas_lock_registered": (
+        7_000,
+        "per further lock of 16, secret registered",
+        (("Raiden", 36_486), ("Celer", 147_621), ("Vector", 187_443)),
+    ),
+    "gas_lock_new_secret": (
+        30_000,
+        "per further lock of 16, secret in the call",
+        (("Raiden", 36_486), ("Celer", 147_621), ("Vector", 187_443)),
+    ),
+}
+
+
+def _gas() -> tuple[Row, ...]:
+    return tuple(
+        Row(
+            name=name,
+            what=what,
+            unit="gas",
+            target=target,
+            better="lower",
+            peers=tuple(Peer(name=who, value=gas, source=_DRIVEN) for who, gas in peers),
+        )
+        for name, (target, what, peers) in _GAS.items()
+    )
+
+
+ROWS: Final[Mapping[str, Row]] = {row.name: row for row in (*_rates(), *_latencies(), *_gas())}
+
+LEFT_OUT: Final[Mapping[str, str]] = {
+    "route_cold_median_ms": "the search over a graph of the main net's size is not written yet",
+    "route_warm_median_ms": "the same",
+    "gas_challenge_batched": "the contract has no batches yet",
+    "tower_updates_per_second": "needs a tower with a million rows, which takes longer to fill than all else here",
+    "tower_bytes_per_channel": "the same",
+    "restart_10k_channels_seconds": "needs ten thousand open channels, which nothing can make quickly yet",
+}
+"""Rows that will follow, and what each waits for."""
