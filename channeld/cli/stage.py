@@ -241,6 +241,10 @@ class Stage:
 
     async def fund(self, address: Address, *, wei: int = 10 * ETHER, tokens: int = 0, dev_key: int = 1) -> None:
         """Give an account coins, and mint it tokens; mined when this returns."""
+        await self.fund_all({address: (wei, tokens)}, dev_key=dev_key)
+
+    async def fund_all(self, gifts: Mapping[Address, tuple[int, int]], *, dev_key: int = 1) -> None:
+        """Give each account (wei, tokens), all at once; mined when this returns."""
         from channeld.chain.bindings import Contracts
         from channeld.chain.intents import Intent, MemoryIntents
         from channeld.chain.networks import network
@@ -249,6 +253,8 @@ class Stage:
 
         contracts = Contracts(manager=_bytes(self.manager), registry=_bytes(self.registry))
         profile, key = network("dev"), self.dev_key(dev_key)
+        calls = [contracts.transfer(NATIVE, address, wei) for address, (wei, _) in gifts.items() if wei]
+        calls += [contracts.mint(_bytes(self.token), address, tokens) for address, (_, tokens) in gifts.items() if tokens]
         async with Rpc(self.url) as rpc, trio.open_nursery() as nursery:
             sender = Sender(
                 rpc,
@@ -259,12 +265,10 @@ class Stage:
                 finality=profile.finality,
                 poll=0.1,
             )
-            await nursery.start(sender.run)
-            calls = [contracts.transfer(NATIVE, address, wei)]
-            if tokens:
-                calls.append(contracts.mint(_bytes(self.token), address, tokens))
             for number, call in enumerate(calls):
                 await sender.submit(Intent.of(key.address, f"fund:{number}", call))
+            await nursery.start(sender.run)
+            for number in range(len(calls)):
                 done = await sender.wait(f"fund:{number}")
                 if not done.succeeded:
                     raise Unreachable(f"funding failed: {done.reason}")
@@ -319,9 +323,12 @@ class Stage:
 
     async def close(self) -> None:
         """End every process, the chain last."""
-        for name in [*(name for name in self.actors if name != "chain"), "chain"]:
-            if name in self.actors:
-                await self.actors[name].stop()
+        async with trio.open_nursery() as nursery:
+            for name, actor in self.actors.items():
+                if name != "chain":
+                    nursery.start_soon(actor.stop)
+        if "chain" in self.actors:
+            await self.actors["chain"].stop()
 
 
 def _bytes(address: str) -> Address:
