@@ -57,6 +57,7 @@ class _Part:
     amount: Amount
     total: Amount
     secret: bytes
+    expiry: Timestamp
     at: Timestamp
 
 
@@ -167,13 +168,17 @@ class Desk:
             raise _No(FailureCode.FINAL_INCORRECT_EXPIRY)
         if lock.expiry > world.now + self._max_expiry:
             raise _No(FailureCode.FINAL_INCORRECT_EXPIRY)
-        part = _Part(channel.id, lock.id, lock.amount, told.total, secret, world.now)
+        part = _Part(channel.id, lock.id, lock.amount, told.total, secret, lock.expiry, world.now)
         parts = self._parts.setdefault(lock.key, [])
         if any(other.total != told.total for other in parts):
             raise _No(FailureCode.FINAL_INCORRECT_AMOUNT)
         parts.append(part)
-        if sum(one.amount for one in parts) >= told.total:  # until then its arrival stays on disk, undecided
+        if sum(one.amount for one in parts) < told.total:
+            return  # its arrival stays on disk, undecided
+        if all(world.may_fulfil(one.expiry) for one in parts):
             self._release(invoice, parts)
+        else:
+            self._return_set(lock.key)
 
     def _release(self, invoice: OwnInvoice, parts: list[_Part]) -> None:
         """The preimage goes out. The invoice is paid in the transaction that queues the first fulfil."""
@@ -222,12 +227,15 @@ class Desk:
     # -- time and restart
 
     def sweep(self) -> None:
-        """Give back sets that did not become whole in time."""
+        """Give back sets that did not become whole in time, or of which a part has too little time left (R21)."""
         for hash_, parts in list(self._parts.items()):
-            if self._world.now > min(part.at for part in parts) + SET_TIMEOUT:
-                for part in parts:
-                    self._give_back(part.channel, part.lock, part.secret, FailureCode.PAYMENT_TIMEOUT)
-                del self._parts[hash_]
+            old = self._world.now > min(part.at for part in parts) + SET_TIMEOUT
+            if old or not all(self._world.may_fulfil(part.expiry) for part in parts):
+                self._return_set(hash_)
+
+    def _return_set(self, hash_: LockKey) -> None:
+        for part in self._parts.pop(hash_, []):
+            self._give_back(part.channel, part.lock, part.secret, FailureCode.PAYMENT_TIMEOUT)
 
     def recover(self) -> None:
         """Claim again what belongs to paid invoices; decide again what nobody has decided."""
