@@ -42,7 +42,7 @@ from channeld.core.events import (
     SeenDeposit,
 )
 from channeld.core.machine import step
-from channeld.core.messages import Ack, Message, Transfer
+from channeld.core.messages import Ack, AddLock, FailLock, FulfilLock, Message, Transfer, Update
 from channeld.core.saved import load, save
 
 OPENER_KEY: Final = Key(sha256(b"the opener"))
@@ -297,3 +297,20 @@ def receipt_is_good(channel: Channel, version: int, transfers: list[Transfer], r
     """Whether `receipt` is the peer's, over those transfers of `version`."""
     listed = transfers_hash([(one.payment_id, one.amount) for one in transfers])
     return recover(receipt_digest(channel.domain, channel.id, Version(version), listed), receipt) == channel.peer_key
+
+
+def careless(body: Body, proposer: Side, updates: tuple[Update, ...]) -> Body:
+    """What `updates` make of `body` if nobody asks whether they may: a liar signs that."""
+    net, locks = body.net, dict(body.locks)
+    sign = 1 if proposer is Side.A else -1
+    for update in updates:
+        match update:
+            case Transfer():
+                net += sign * update.amount
+            case AddLock():
+                locks[update.lock.sender, update.lock.id] = update.lock
+            case FulfilLock() | FailLock():
+                gone = locks.pop((proposer.other, update.lock_id), None) or locks.pop((proposer, update.lock_id), None)
+                if gone is not None and isinstance(update, FulfilLock):
+                    net -= sign * gone.amount
+    return Body(net, locks)

@@ -69,6 +69,7 @@ from tests.roles import (
     STRANGER_KEY,
     Node,
     RecordingKey,
+    careless,
     channels,
     lock,
     name,
@@ -475,7 +476,10 @@ class LyingPeer(RuleBasedStateMachine):
         right = next_version(other, channel.base)
         one = (Transfer(name(1), Amount(1)),)
         body = replace(channel.current.body, net=channel.current.body.net + (1 if other is Side.A else -1))
-        out, current = channel.outstanding, channel.current.body
+        out = channel.outstanding
+
+        def wrong(*updates: Update) -> Commit:
+            return self.commit(updates, body=careless(channel.current.body, other, updates))
 
         def add(sender: Side, id_: int, amount: int = 1) -> AddLock:
             return AddLock(lock(sender, id_, amount), ONION)
@@ -487,21 +491,22 @@ class LyingPeer(RuleBasedStateMachine):
             "base": self.commit(one, base=channel.base + 1, body=body),
             "signature": replace(self.commit(one, body=body), signature=self.liar.sign(Digest(bytes(32)))),
             "stranger": replace(self.commit(one, body=body), signature=STRANGER_KEY.sign(Digest(bytes(32)))),
-            "too much": self.commit((Transfer(name(1), Amount(5_000)),), body=Body(current.net)),
-            "nothing": self.commit((Transfer(name(1), Amount(0)),), body=Body(current.net, current.locks)),
-            "negative": self.commit((Transfer(name(1), Amount(-5)),), body=Body(current.net, current.locks)),
-            "own lock": self.commit((FailLock(LockId(max(1, last)), b""),) * 2, body=Body(current.net)),
-            "foreign lock": self.commit((add(self.side, last + 1),), body=Body(current.net)),
-            "many locks": self.commit(tuple(add(other, last + 1 + n) for n in range(5)), body=Body(current.net)),
-            "empty": self.commit((), body=current),
-            "unknown lock": self.commit((FailLock(LockId(99), b""),), body=current),
+            "too much": wrong(Transfer(name(1), Amount(5_000))),
+            "nothing": wrong(Transfer(name(1), Amount(0))),
+            "negative": wrong(Transfer(name(1), Amount(-5))),
+            "own lock": wrong(
+                FailLock(next((i for i in self.their_locks() if i not in self.our_locks()), LockId(99)), b"")
+            ),
+            "foreign lock": wrong(add(self.side, last + 1)),
+            "many locks": wrong(*(add(other, last + 1 + n) for n in range(5))),
+            "empty": wrong(),
+            "unknown lock": wrong(FailLock(LockId(99), b"")),
             "ack from nowhere": Ack(version=Version(right + 50), signature=self.liar.sign(Digest(bytes(32)))),
         }
         if last:
-            found["old lock"] = self.commit((add(other, last),), body=current)
+            found["old lock"] = wrong(add(other, last))
         for id_ in self.our_locks()[:1]:
-            gone = Body(current.net, {k: v for k, v in current.locks.items() if k != (self.side, id_)})
-            found["wrong secret"] = self.commit((FulfilLock(id_, Preimage(b"!" * 32)),), body=gone)
+            found["wrong secret"] = wrong(FulfilLock(id_, Preimage(b"!" * 32)))
         ack = self.ack_of_outstanding()
         if ack and out:
             digest = channel.digest(out.version, out.body_hash)
