@@ -119,6 +119,7 @@ async def test_a_copy_that_stands_when_the_tower_comes_up_gets_its_delegation(wo
         await world.guard(tower, channel, new)
     await world.send(key_of("cheat"), channel.close(world.contracts, Side.A, channel.state(1, 0)))
     await world.send(key_of("runner"), channel.challenge(world.contracts, new))
+    await world.node.mine(5)  # the close is final meanwhile
     async with world.tower() as tower:
         await world.until(channel, lambda word: word.delegated)
         await world.advance(PERIOD + 1)

@@ -23,7 +23,7 @@ from channeld.wire.address import HostPort
 from channeld.wire.messages import Ping, Pong
 from tests.tower.proxy import start_proxy
 from tests.tower.test_gate import AUTH, blob_of
-from tests.tower.world import BOND, PERIOD, World, key_of
+from tests.tower.world import BOND, PERIOD, World, eventually, key_of
 
 ROOT = Path(__file__).parents[2]
 SHARE = 6 * 10**17
@@ -110,6 +110,28 @@ async def test_killed_between_journal_and_send_or_after_it_the_tower_sends_one_c
     assert await world.challenges(channel) == [2]
     sent = await world.node.rpc.call("eth_getTransactionCount", hexed(key_of("tower").address), "latest")
     assert int(sent, 16) == 2  # the challenge and the finalize
+
+
+@pytest.mark.slow
+async def test_a_challenge_that_waits_in_the_pool_is_not_sent_a_second_time_after_a_kill(world: World) -> None:
+    channel = await world.open()
+    async with tower_process(world, world.node.url) as tower:
+        await world.guard(tower, channel, channel.state(2, SHARE))
+        await world.mining(False)
+        await world.send(key_of("cheat"), channel.close(world.contracts, Side.A, channel.state(1, 0)), wait=False)
+        await world.node.mine()
+        await eventually(world.pool)
+        await tower.kill()
+    async with tower_process(world, world.node.url):
+        await trio.sleep(0.5)
+        assert await world.pool() == 1
+        await world.node.mine()
+        assert (await world.word(channel)).delegated
+        await world.node.mine(4)
+        await trio.sleep(0.3)
+        assert await world.pool() == 0
+    sent = await world.node.rpc.call("eth_getTransactionCount", hexed(key_of("tower").address), "latest")
+    assert int(sent, 16) == 1
 
 
 @pytest.mark.slow
@@ -203,7 +225,7 @@ async def test_a_tower_refuses_what_is_not_its_chain_contract_or_store(world: Wo
     key = key_of("tower")
 
     async def refused(name: str = "tower", **settings: Any) -> str:
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(Refused) as caught, trio.fail_after(10):
             await run(world.config(name, **settings), key_of(name))
         return caught.value.code
 
