@@ -13,6 +13,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -110,9 +112,8 @@ class SqliteStore:
             cursor = self._writer.cursor()
             cursor.execute("BEGIN IMMEDIATE")
             try:
-                for batch in batches:
-                    for sql, values in batch.writes:
-                        cursor.execute(sql, values)
+                for sql, writes in groupby((one for batch in batches for one in batch.writes), key=itemgetter(0)):
+                    cursor.executemany(sql, (values for _, values in writes))
                 cursor.execute("COMMIT")
             except sqlite3.Error:
                 if self._writer.in_transaction:
