@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 import trio
@@ -34,6 +35,9 @@ from routing.search import OwnChannel, Route, find_route
 
 log = logging.getLogger(__name__)
 MAX_ATTEMPTS: Final = 20
+
+_decode = lru_cache(maxsize=1_024)(invoice.decode)
+"""An invoice is read several times on its way to being paid; the same text always says the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +143,7 @@ class Payments:
     def read(self, text: str) -> Invoice:
         """Refused (invoice_malformed, invoice_wrong_chain): not an invoice for us to look at."""
         try:
-            asked = invoice.decode(text)
+            asked = _decode(text)
         except Malformed as fault:
             raise Refused("invoice_malformed", str(fault), "copy the whole invoice again") from fault
         if asked.domain != self._domain:
