@@ -59,7 +59,8 @@ class Reply:
     fault: ChanneldError | None = None
 
     async def wait(self) -> tuple[Note, ...]:
-        await self.done.wait()
+        if not self.done.is_set():  # most of a batch are: no turn of the scheduler for each
+            await self.done.wait()
         if self.fault is not None:
             raise self.fault
         return self.notes

@@ -383,7 +383,8 @@ class Service:
         for reply in replies:
             await reply.wait()
         for waiter in waiters:
-            await waiter.wait()
+            if not waiter.is_set():
+                await waiter.wait()
         states = self._transfers(channel_id, ids)
         over = {state for state, _ in states.values()}
         return {
