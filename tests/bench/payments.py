@@ -14,13 +14,14 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 import trio
 
 from channeld.cli.stage import Actor, Stage, stage
 from tests.bench.machine import cpu_seconds
-from tests.e2e.people import invoice, knows_way, nodes
+from tests.e2e.people import knows_way, nodes
 
 DEPOSIT: Final = 10**15
 """Base units in each channel: more than any sample moves."""
@@ -55,10 +56,12 @@ class Found:
     samples: list[float] = field(default_factory=list)
     spent: dict[str, list[float]] = field(default_factory=dict)
 
+    def spent_since(self, before: dict[str, float], after: dict[str, float], count: int) -> None:
+        for name, seconds in after.items():
+            self.spent.setdefault(name, []).append((seconds - before[name]) / count * 1e6)
+
     @property
     def note(self) -> str:
-        if not self.spent:
-            return ""
         return "CPU µs each: " + ", ".join(f"{name} {min(all_):,.0f}" for name, all_ in self.spent.items())
 
 
@@ -70,6 +73,10 @@ class Line:
     channels: Sequence[str]
     payer: Any
     payee: Any
+
+    def cpu(self) -> dict[str, float]:
+        """Processor seconds that each node has used."""
+        return {actor.name: cpu_seconds(actor.pid) for actor in self.actors}
 
     async def invoices(self, count: int) -> list[str]:
         made: list[str] = []
@@ -159,14 +166,12 @@ async def _rate(
     found, count = Found(), least
     for number in range(-1, effort.repeats):
         make = await some(count)
-        before, spent = on_disk(), {actor.name: cpu_seconds(actor.pid) for actor in line.actors}
+        before, spent = on_disk(), line.cpu()
         began = time.perf_counter()
         await make()
         taken = time.perf_counter() - began
-        for actor in line.actors:
-            used = (cpu_seconds(actor.pid) - spent[actor.name]) / count * 1e6
-            if number >= 0:
-                found.spent.setdefault(actor.name, []).append(used)
+        if number >= 0:
+            found.spent_since(spent, line.cpu(), count)
         with trio.fail_after(10):
             while [one - two for one, two in zip(on_disk(), before, strict=True)] != [count, count]:
                 await trio.sleep(0.1)
@@ -215,17 +220,18 @@ async def _invoice_payments(line: Line, effort: Effort) -> Found:
 
 
 async def _latency(line: Line, effort: Effort) -> Found:
-    """Medians of payments made one at a time, milliseconds; the first few are warm-up."""
+    """Medians of payments made one at a time, milliseconds; the first sample is warm-up."""
     found = Found()
-    for number in range(effort.repeats + 1):
-        taken = []
-        for _ in range(effort.lone):
-            text = (await invoice(line.actors[-1], AMOUNT))["invoice"]
+    for number in range(-1, effort.repeats):
+        texts = await line.invoices(effort.lone)
+        taken, spent = [], line.cpu()
+        for text in texts:
             began = time.perf_counter()
             await line.pay(text)
             taken.append((time.perf_counter() - began) * 1e3)
-        if number:
-            found.samples.append(sorted(taken)[len(taken) // 2])
+        if number >= 0:
+            found.spent_since(spent, line.cpu(), len(texts))
+            found.samples.append(median(taken))
     return found
 
 
