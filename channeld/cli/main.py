@@ -36,6 +36,7 @@ COMMANDS: Final = {
     "devchain": ("channeld.cli.chain:devchain", "Run a chain for development, with funded keys."),
     "deploy": ("channeld.cli.chain:deploy", "Put the contracts on a chain."),
     "demo": ("channeld.cli.demo:demo", "Watch a whole network work: payments, a cheat, an audit."),
+    "shop": ("channeld.cli.shop:shop", "Sell a line of text over HTTP: the demo's merchant."),
     "config": ("channeld.cli.setup:config", "Check the settings and show where each comes from."),
     "call": ("channeld.cli.look:call", "Call a method of the daemon's socket with JSON."),
     "stop": ("channeld.cli.look:stop", "Stop the daemon; channels stay open."),

@@ -30,6 +30,8 @@ from channeld.client import connect
 PATIENCE: Final = 60.0
 """Seconds for any process to say that it is ready."""
 ETHER: Final = 10**18
+HERE: Final = Path(__file__).resolve().parents[2]
+"""The folder that holds the package."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -165,8 +167,10 @@ class Stage:
         return json.loads(done.stdout) if done.stdout.strip() else None
 
     def environment(self) -> dict[str, str]:
+        """Ours without its settings; programs find this very package, installed or not, wherever they are started."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("CHANNELD_")}
-        return clean | {"XDG_RUNTIME_DIR": str(self.root), "PYTHONUNBUFFERED": "1"}
+        path = os.pathsep.join(filter(None, [str(HERE), clean.get("PYTHONPATH")]))
+        return clean | {"XDG_RUNTIME_DIR": str(self.root), "PYTHONUNBUFFERED": "1", "PYTHONPATH": path}
 
     def actor(self, name: str, *words: str) -> Actor:
         made = Actor(

@@ -1,0 +1,24 @@
+"""A payee that takes the promise of money and never shows its preimage: the node, with that one act left out.
+
+    python examples/withhold.py run --data-dir merchant --passphrase-file FILE
+
+Nobody loses by it: the payment hangs until its lock expires and the payer has its money back.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from channeld.cli.main import main
+from channeld.node.forwarding import Desk
+
+
+def _keep_quiet(*_: Any) -> None:
+    """Instead of releasing the preimage."""
+
+
+RELEASE = "_release"
+
+if __name__ == "__main__":
+    setattr(Desk, RELEASE, _keep_quiet)
+    main()
