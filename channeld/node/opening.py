@@ -34,7 +34,9 @@ from channeld.wire import messages as wire
 
 log = logging.getLogger(__name__)
 MAX_PENDING: Final = 16
-"""Handshakes of a peer that may be open at once."""
+"""Handshakes of a peer that may be open at once; also its agreed channels that have no deposit yet."""
+MAX_UNPAID: Final = 1_024
+"""The same for all peers together: who never deposits costs us a row each."""
 PATIENCE: Final = 30.0
 LONGEST_PERIOD: Final = 30 * 86_400
 
@@ -209,18 +211,35 @@ class Openings:
         self._world.must_be_safe()
         if not self._config.accept_channels:
             raise Refused("not_accepting", "this node opens channels only itself")
-        for known in [name for name in self._theirs if name[0] == line.peer][: -MAX_PENDING + 1]:
-            del self._theirs[known]
+        self._forget(line.peer)
+        if self._unpaid(line.peer) >= MAX_PENDING:
+            raise Refused("too_many_openings", f"{MAX_PENDING} channels wait for your deposit already")
+        if self._unpaid(None) >= MAX_UNPAID:
+            raise Refused("too_many_openings", "too many channels wait for a deposit here, try again later")
         if not network.min_challenge_period <= asked.challenge_period <= LONGEST_PERIOD:
             raise Refused("bad_period", f"a challenge period of {asked.challenge_period} s")
         if not network.close_bond // 2 <= asked.close_bond <= network.close_bond * 4:
             raise Refused("bad_bond", f"a close bond of {asked.close_bond} wei, about {network.close_bond} is usual")
+        if asked.close_bond % memo.GWEI or asked.close_bond > memo.MAX_BOND:
+            raise Refused("bad_bond", f"a close bond of {asked.close_bond} wei does not fit the deposit's memo")
         if asked.deposit_opener < policy.min_deposit:
             raise Refused("amount_too_small", f"a deposit of {asked.deposit_opener}, at least {policy.min_deposit}")
         if asked.max_locks < 1:
             raise Refused("bad_terms", "a channel without locks")
         if self._nonce_used(asked.nonce):
             raise Refused("nonce_used", "that nonce is in use here, take another")
+
+    def _forget(self, peer: NodeId) -> None:
+        """Handshakes that nobody went on with, but for the newest: of this peer, and of all."""
+        for known in [name for name in self._theirs if name[0] == peer][: -MAX_PENDING + 1]:
+            del self._theirs[known]
+        for known in list(self._theirs)[: -MAX_UNPAID + 1]:
+            del self._theirs[known]
+
+    def _unpaid(self, peer: NodeId | None) -> int:
+        """How many channels this peer (None: anybody) began with us and has put nothing into."""
+        channels = [actor.channel for actor in self._book.actors.values() if actor.channel.phase is Phase.OPENING]
+        return sum(c.we is Side.B and not any(c.told) and peer in (None, c.peer) for c in channels)
 
     def _terms(self, asked: wire.OpenChannel, participant: Address, payout: Address, salt_b: bytes) -> Terms:
         return Terms(
