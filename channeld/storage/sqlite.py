@@ -29,6 +29,9 @@ SCHEMA: Final = 1
 MAX_JOINED: Final = 4_096
 """Most statements that one transaction joins, so that nobody waits for a very long one."""
 
+_LAWS: Final = (sqlite3.IntegrityError, sqlite3.DataError, OverflowError, UnicodeEncodeError)
+"""What a batch itself is to blame for: a law of the schema, or a value that no column can hold."""
+
 
 @dataclass(eq=False, slots=True)
 class _Waiting:
@@ -61,8 +64,6 @@ class SqliteStore:
             self._writer.close()
 
     async def commit(self, batch: Batch) -> None:
-        if self._failed:
-            raise Unreachable(f"the disk failed before: {self._failed}")
         mine = _Waiting(batch)
         self._waiting.append(mine)
         with trio.CancelScope(shield=True):
@@ -94,9 +95,13 @@ class SqliteStore:
             one.done.set()
 
     def _write(self, taken: list[_Waiting]) -> None:
+        if self._failed:
+            for one in taken:
+                one.fault = Unreachable(f"the disk failed before: {self._failed}")
+            return
         try:
             self._transact([one.batch for one in taken])
-        except sqlite3.IntegrityError as fault:
+        except _LAWS as fault:
             if len(taken) == 1:
                 taken[0].fault = Broken(f"the database refuses: {fault}")
                 return
@@ -115,16 +120,17 @@ class SqliteStore:
                 for sql, writes in groupby((one for batch in batches for one in batch.writes), key=itemgetter(0)):
                     cursor.executemany(sql, (values for _, values in writes))
                 cursor.execute("COMMIT")
-            except sqlite3.Error:
+            finally:
                 if self._writer.in_transaction:
                     cursor.execute("ROLLBACK")
-                raise
 
     def put_note(self, name: str, value: bytes) -> None:
-        """Remember a small thing before anything runs; like `commit`, on disk when it returns."""
-        batch = Batch()
-        batch.add("INSERT INTO notes VALUES (?, ?)", name, value)
-        self._transact([batch])
+        """Remember a small thing before anything runs; like `commit`, on disk when it returns, and with its errors."""
+        mine = _Waiting(Batch())
+        mine.batch.add("INSERT INTO notes VALUES (?, ?)", name, value)
+        self._write([mine])
+        if mine.fault is not None:
+            raise mine.fault
 
     def rows(self, sql: str, *values: Any) -> Sequence[Row]:
         if self._reader is not self._writer:
