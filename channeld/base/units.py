@@ -34,12 +34,14 @@ LockKey = NewType("LockKey", bytes)
 Preimage = NewType("Preimage", bytes)
 """32 bytes that open a hash-lock. A secret until it is sent."""
 LockId = NewType("LockId", int)
-"""Number of a lock, strictly increasing per channel and direction, 1 .. 2**64 - 1."""
+"""Number of a lock, strictly increasing per channel and direction, 1 .. MAX_LOCK_ID."""
 PaymentId = NewType("PaymentId", bytes)
 """16 bytes that name a direct transfer within its channel."""
 
 MAX_AMOUNT: Final = 2**88 - 1
 MAX_VERSION: Final = 2**40 - 1
+MAX_LOCK_ID: Final = 2**63 - 1
+"""The wire and the contract have room for 2**64 - 1; what no database column can hold is no number between peers."""
 MAX_TIMESTAMP: Final = 2**32 - 1
 NATIVE: Final = Address(bytes(20))
 

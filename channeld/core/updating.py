@@ -13,7 +13,7 @@ from types import MappingProxyType
 from channeld.base.digests import Lock, receipt_digest, transfers_hash
 from channeld.base.errors import Answer, Broken, ChanneldError, PeerFault
 from channeld.base.keys import Key, recover, sha256
-from channeld.base.units import MAX_VERSION, Digest, LockId, LockKind, Side
+from channeld.base.units import MAX_LOCK_ID, MAX_VERSION, Digest, LockId, LockKind, Side
 from channeld.core.channel import (
     MAX_BATCH,
     Body,
@@ -51,7 +51,7 @@ def apply(channel: Channel, proposer: Side, updates: tuple[Update, ...]) -> Body
                     raise Forbidden("a transfer of nothing")
             case AddLock(lock=lock):
                 left, room = left - lock.amount, room - 1
-                if lock.sender is not proposer or lock.id <= last or lock.kind is not LockKind.HASH:
+                if lock.sender is not proposer or lock.kind is not LockKind.HASH or not last < lock.id <= MAX_LOCK_ID:
                     raise Forbidden(f"lock {lock.id} after {last} from side {lock.sender.name}")
                 if room < 0:
                     raise Forbidden(f"more than {channel.max_locks} locks")

@@ -8,7 +8,7 @@ import pytest
 
 from channeld.base.errors import Answer, Broken, PeerFault
 from channeld.base.keys import recover
-from channeld.base.units import MAX_VERSION, Amount, LockId, LockKind, Preimage, Side, Version
+from channeld.base.units import MAX_LOCK_ID, MAX_VERSION, Amount, LockId, LockKind, Preimage, Side, Version
 from channeld.core import effects as note
 from channeld.core.channel import MAX_BATCH, Body, Phase, Session, next_version
 from channeld.core.events import CloseAlone, Connected, Fail, Fulfil, Got, Leave, Propose, SeenDeposit
@@ -446,6 +446,7 @@ def with_lock() -> Pair:
         (Side.A, (AddLock(lock(Side.A, 1, 5), b""),)),
         (Side.A, (AddLock(lock(Side.A, 3, 5), b""), AddLock(lock(Side.A, 2, 5), b""))),
         (Side.B, (AddLock(replace(lock(Side.B, 1, 5), kind=LockKind.POINT), b""),)),
+        (Side.B, (AddLock(lock(Side.B, MAX_LOCK_ID + 1, 5), b""),)),
     ],
 )
 def test_r7_nothing_else_changes_the_body(side: Side, updates: tuple[Update, ...]):
@@ -466,6 +467,7 @@ def test_r7_nothing_else_changes_the_body(side: Side, updates: tuple[Update, ...
         (Side.B, (Transfer(name(1), Amount(500)),)),
         (Side.B, (AddLock(lock(Side.B, 1, 500), b""),)),
         (Side.A, (AddLock(lock(Side.A, 2, 5), b""), AddLock(lock(Side.A, 7, 5), b""))),
+        (Side.B, (AddLock(lock(Side.B, MAX_LOCK_ID, 5), b""),)),
     ],
 )
 def test_r7_these_may(side: Side, updates: tuple[Update, ...]):
