@@ -19,7 +19,7 @@ from channeld.base.digests import NO_LOCKS, Lock, locks_hash
 from channeld.base.errors import ChanneldError, Unreachable
 from channeld.base.keys import Key, keccak, sha256
 from channeld.base.pack import pack, unpack
-from channeld.base.units import Amount, ChannelId, LockId, LockKey, Preimage, Seconds, Side, Timestamp
+from channeld.base.units import Amount, ChannelId, Digest, LockId, LockKey, Preimage, Seconds, Side, Timestamp
 from channeld.chain import chain as seen
 from channeld.chain.chain import BlockRef, Call, Head
 from channeld.chain.follower import BlockSeen, ChainDown, ChainEvent, ChainUp, HeadMoved, Rewound, follow
@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 MAX_SECRETS: Final = 100
 """Secrets registered in one transaction."""
 LONGEST_PERIOD: Final = 30 * 86_400
+UNKNOWN: Final = Digest(b"\xff" * 32)
+"""Body hash of an older state that we have no copy of; ours goes against it."""
 
 
 @dataclass(slots=True)
@@ -48,7 +50,6 @@ class _Pending:
 
     facts: dict[int, list[seen.Fact]] = field(default_factory=dict)
     secrets: dict[LockKey, int] = field(default_factory=dict)
-    closes: dict[ChannelId, int] = field(default_factory=dict)
 
 
 class Guard:
@@ -144,9 +145,7 @@ class Guard:
                     self._secret(fact)
                 case seen.SeenClose():
                     self._gone(fact.channel_id)
-                    if fact.channel_id in self._book.actors:
-                        self._pending.closes[fact.channel_id] = block.number
-                        await self._tell(fact)
+                    await self._tell(fact)
                 case seen.SeenChallenge() | seen.SeenFinal():
                     await self._tell(fact)
                 case seen.SeenDeposit() | seen.SeenCooperate():
@@ -212,9 +211,7 @@ class Guard:
             del pending.secrets[key]
             self._world.registered.pop(key, None)  # R20: `due` has it registered again at once
             self._registering.pop(key, None)
-        for channel in [channel for channel, number in pending.closes.items() if number > to.number]:
-            del pending.closes[channel]
-            await self._ask(self._book.actors[channel], events.SeenUnclosed())
+        self._looked = False  # closes and challenges that went with it are found out at the next tick
 
     # -- what has become certain
 
@@ -311,23 +308,42 @@ class Guard:
 
     @staticmethod
     def _at_stake(channel: Channel) -> bool:
-        if channel.phase is Phase.CLOSED:
-            return False
+        if channel.phase is Phase.CLOSED:  # a lock of ours may still wait for R20's word
+            return channel.onchain is not None and bool(set(our_locks(channel)) - set(channel.lost))
         return channel.phase is not Phase.OPEN or bool(channel.newest_body.locks or channel.queue or channel.coop)
 
     async def _look_again(self) -> None:
-        """After a start: what changed while we were away and no event of a recent block will tell."""
+        """After a start or a reorg: what changed, and no event of a coming block will tell."""
         for actor in list(self._book.actors.values()):
-            channel = actor.channel
-            for lock in self._locks(channel):
+            for lock in self._locks(actor.channel):
                 at = await self.chain.registered_at(lock.key)
                 if at:
                     self._world.registered[lock.key] = at
-            if channel.phase is Phase.CLOSING:
-                word = await self.chain.channel(channel.id)
-                if not word.closing and not word.dead:
-                    await self._ask(actor, events.SeenUnclosed())
+            if actor.channel.phase is Phase.CLOSING:
+                await self._reread(actor)
         self._looked = True
+
+    async def _reread(self, actor: Actor) -> None:
+        """Hold what we believe of a close against the contract's own word: a challenge of ours may have gone."""
+        channel, word = actor.channel, await self.chain.channel(actor.channel.id)
+        case = channel.onchain
+        if word.dead or case is None:
+            return
+        if not word.closing:
+            await self._ask(actor, events.SeenUnclosed())
+        elif (word.version, word.deadline, word.final) != (case.version, case.deadline, case.final):
+            log.warning("channel=%s the chain shows v%s, not v%s", channel.name, word.version, case.version)
+            known = {state.version: state.body_hash for state in (channel.current, channel.outstanding) if state}
+            body_hash = known.get(word.version, case.body_hash if case.version == word.version else UNKNOWN)
+            event = events.SeenClose(
+                closer=word.closer,
+                version=word.version,
+                body_hash=body_hash,
+                deadline=word.deadline,
+            )
+            await self._ask(actor, event)
+            if word.final:
+                await self._ask(actor, events.SeenFinal())
 
     @staticmethod
     def _locks(channel: Channel) -> Iterator[Lock]:

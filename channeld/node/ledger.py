@@ -82,10 +82,10 @@ class Events:
         self._now = now
 
     def add(self, batch: Batch, type_: str, **data: object) -> None:
-        """Values: amounts as decimal strings, bytes as hex with 0x."""
+        """Values: amounts as decimal strings, bytes as hex with 0x. The batch may be saved more than once."""
         self.last += 1
         shown = {name: f"0x{value.hex()}" if isinstance(value, bytes) else value for name, value in data.items()}
-        batch.add("INSERT INTO events VALUES (?, ?, ?, ?)", self.last, type_, self._now(), json.dumps(shown))
+        batch.add("INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?)", self.last, type_, self._now(), json.dumps(shown))
 
     def ring(self) -> None:
         """After the rows are on disk."""
@@ -305,22 +305,30 @@ class Book:
         self, actor: Actor, lock_id: LockId, lock: Lock, preimage: Preimage, late: tuple[LockId, ...]
     ) -> None:
         """Take the money upstream first: at its cut-off the guard registers it. Then the peer's commit may go on."""
+        name = (actor.channel.id, lock_id)
         actor.post(SeenSecret(key=lock.key, preimage=preimage, at=self._world.now))
-        while lock.key not in self._world.registered and not self._upstream_done((actor.channel.id, lock_id)):
+        while not self._taken_upstream(name, lock.key):
             if self._world.now > lock.expiry + self._world.network.forward_delta:
                 actor.post(CloseAlone(reason=f"lock {lock_id} was fulfilled too late"))
                 return
             await trio.sleep(self._world.network.poll)
-        self._secured.add((actor.channel.id, lock_id))
+        self._secured.add(name)
         if all((actor.channel.id, one) in self._secured for one in late):
             actor.release()
 
-    def _upstream_done(self, name: Name) -> bool:
-        """Whether the lock upstream was taken already, agreed by both."""
+    def _taken_upstream(self, name: Name, key: LockKey) -> bool:
+        """Whether the lock upstream is ours for good: agreed off chain, or registered by its own expiry."""
         what = self._offered.get(name)
         if not isinstance(what, Forward) or (actor := self.actors.get(what.in_channel)) is None:
-            return True
-        return (actor.channel.we.other, what.in_lock) not in actor.channel.current.body.locks
+            return False
+        lock = actor.channel.current.body.locks.get((actor.channel.we.other, what.in_lock))
+        if lock is not None:
+            return self._world.registered.get(key, lock.expiry + 1) <= lock.expiry
+        rows = self._store.rows(
+            "SELECT state FROM forwards WHERE out_channel = ? AND out_lock = ?",
+            *name,
+        )
+        return bool(rows) and rows[0][0] == "fulfilled"  # gone, and it was not we who gave it back
 
     # -- start
 
