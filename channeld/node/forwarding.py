@@ -16,8 +16,8 @@ import trio
 from channeld.base.digests import Lock
 from channeld.base.errors import Malformed
 from channeld.base.keys import Key
-from channeld.base.units import Amount, ChannelId, LockId, LockKey, Preimage, Timestamp
-from channeld.core.channel import Channel, Session
+from channeld.base.units import Address, Amount, ChannelId, LockId, LockKey, Preimage, Timestamp
+from channeld.core.channel import Channel, Phase, Session
 from channeld.core.events import Fail, Offer
 from channeld.node.ledger import Book, Forward
 from channeld.node.world import World
@@ -45,6 +45,7 @@ class OwnInvoice:
     hash: LockKey
     preimage: Preimage = field(repr=False)
     secret: bytes = field(repr=False)
+    token: Address
     amount: Amount | None
     expires: Timestamp
     paid: bool = False
@@ -95,6 +96,8 @@ class Desk:
                 raise _No(FailureCode.INVALID_ONION if not secret else FailureCode.INVALID_PAYLOAD) from fault
             if self._world.safe_mode is not None:
                 raise _No(FailureCode.SAFE_MODE)
+            if channel.phase is not Phase.OPEN:  # its state may have been settled without this lock
+                raise _No(FailureCode.CHANNEL_CLOSING)
             if isinstance(told, ForwardPayload) and peeled.onward is not None:
                 self._forward(channel, lock, told, peeled.onward, secret)
             elif isinstance(told, FinalPayload) and peeled.onward is None:
@@ -160,6 +163,8 @@ class Desk:
         world = self._world
         if invoice is None or invoice.paid or invoice.expires < world.now:
             raise _No(FailureCode.UNKNOWN_PAYMENT)
+        if channel.token != invoice.token:
+            raise _No(FailureCode.UNKNOWN_PAYMENT)
         if told.payment_secret != invoice.secret or lock.key in world.registered:
             raise _No(FailureCode.UNKNOWN_PAYMENT)
         if lock.amount < told.amount or (invoice.amount is not None and told.total < invoice.amount):
@@ -175,13 +180,20 @@ class Desk:
         parts.append(part)
         if sum(one.amount for one in parts) < told.total:
             return  # its arrival stays on disk, undecided
-        if all(world.may_fulfil(one.expiry) for one in parts):
+        if all(self._stands(one) for one in parts):
             self._release(invoice, parts)
         else:
             self._return_set(lock.key)
 
+    def _stands(self, part: _Part) -> bool:
+        """R21: in a channel that can still pay it, with time to spare."""
+        actor = self._book.actors[part.channel]
+        open_ = actor.channel.phase is Phase.OPEN and not actor.broken
+        return open_ and self._world.may_fulfil(part.expiry)
+
     def _release(self, invoice: OwnInvoice, parts: list[_Part]) -> None:
-        """The preimage goes out. The invoice is paid in the transaction that queues the first fulfil."""
+        """The preimage goes out. Every part's transaction says that the invoice is paid, and by which parts: whichever
+        is saved first before a crash, the others are claimed after it."""
         received = Amount(sum(part.amount for part in parts))
         first = Batch()
         first.add(
@@ -196,10 +208,8 @@ class Desk:
             )
             first.add("DELETE FROM arrivals WHERE channel = ? AND lock = ?", part.channel, part.lock)
         self._book.events.add(first, "payment_received", payment_hash=invoice.hash, amount=str(received))
-        writes: Batch | None = first
         for part in parts:
-            self._book.fulfil(part.channel, part.lock, invoice.preimage, writes)
-            writes = None
+            self._book.fulfil(part.channel, part.lock, invoice.preimage, first)
         del self._parts[invoice.hash]
         self._paid.add(invoice.hash)
         waiting = self.paid.pop(invoice.hash, None)
@@ -209,16 +219,17 @@ class Desk:
     def invoice(self, hash_: LockKey) -> OwnInvoice | None:
         """Our invoice of that payment hash."""
         rows = self._store.rows(
-            "SELECT preimage, secret, amount, expires, state FROM invoices WHERE hash = ?",
+            "SELECT preimage, secret, token, amount, expires, state FROM invoices WHERE hash = ?",
             hash_,
         )
         if not rows:
             return None
-        preimage, secret, amount, expires, state = rows[0]
+        preimage, secret, token, amount, expires, state = rows[0]
         return OwnInvoice(
             hash=hash_,
             preimage=preimage,
             secret=secret,
+            token=token,
             amount=None if amount is None else Amount(narrow(amount)),
             expires=expires,
             paid=state == "paid" or hash_ in self._paid,
@@ -230,7 +241,7 @@ class Desk:
         """Give back sets that did not become whole in time, or of which a part has too little time left (R21)."""
         for hash_, parts in list(self._parts.items()):
             old = self._world.now > min(part.at for part in parts) + SET_TIMEOUT
-            if old or not all(self._world.may_fulfil(part.expiry) for part in parts):
+            if old or not all(self._stands(part) for part in parts):
                 self._return_set(hash_)
 
     def _return_set(self, hash_: LockKey) -> None:
