@@ -13,114 +13,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Any, Final
 
+from channeld.api.faults import FAULTS, Fault, Number, number_of
 from channeld.api.kinds import Anything, Choice, Field, Flag, Hex, Json, Kind, Many, Maybe, Record, Text, Units, Whole
 from channeld.base.errors import Malformed
 
-__all__ = ["FAULTS", "NODE", "TOWER", "Fault", "Field", "Kind", "Many", "Maybe", "Method", "Number", "Record", "Schema"]
-
-
-class Number(IntEnum):
-    """The `code` of a JSON-RPC error. Ours say which family the stable `data.code` belongs to."""
-
-    PARSE = -32700
-    REQUEST = -32600
-    METHOD = -32601
-    PARAMS = -32602
-    INTERNAL = -32603
-    REFUSED = -32000
-    NOT_FOUND = -32001
-    INSUFFICIENT = -32002
-    PAYMENT_FAILED = -32003
-    UNREACHABLE = -32004
-    AUTH = -32005
-    BUSY = -32006
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """One error a caller can meet: its stable code, its family and what it means."""
-
-    code: str
-    number: Number
-    meaning: str
-
-
-def _faults() -> dict[str, Fault]:
-    table = {
-        Number.PARSE: {"parse_error": "the line is not JSON"},
-        Number.REQUEST: {"invalid_request": "the line is JSON but no JSON-RPC 2.0 request"},
-        Number.METHOD: {"unknown_method": "there is no such method; rpc.discover lists them"},
-        Number.PARAMS: {"invalid_params": "a parameter is missing, unknown or out of its range"},
-        Number.INTERNAL: {"internal": "a fault of the daemon itself; its log says more"},
-        Number.AUTH: {"auth": "not permitted", "wrong_passphrase": "the passphrase does not open the keystore"},
-        Number.BUSY: {"busy": "too much at once; try again a little later"},
-        Number.NOT_FOUND: {
-            "unknown_channel": "no channel of ours has this id",
-            "unknown_invoice": "no invoice of ours has this payment hash",
-            "unknown_payment": "no payment of ours has this id",
-            "unknown_peer": "not connected to this node and its address is not known",
-            "unknown_token": "neither `native`, a symbol of the network's profile nor an address",
-            "unknown_tower": "no tower of ours has this id",
-        },
-        Number.INSUFFICIENT: {
-            "insufficient_balance": "more than can be sent in the channels now",
-            "insufficient_funds": "more than the account holds on chain",
-            "insufficient_gas": "the account could not pay for closing its channels as well",
-        },
-        Number.PAYMENT_FAILED: {
-            "no_route": "no path to the payee can carry the amount within fee and time",
-            "payment_failed": "the payment was tried and failed; nothing was paid",
-            "payment_timeout": "the payment was given up at its time limit; nothing was paid",
-        },
-        Number.UNREACHABLE: {
-            "unreachable": "a peer, tower or RPC endpoint did not answer",
-            "peer_fault": "the peer broke the protocol",
-            "stopping": "the daemon is shutting down",
-        },
-        Number.REFUSED: {
-            "already_running": "another daemon serves this data directory or socket",
-            "amount_required": "the invoice leaves the amount to the payer",
-            "amount_too_large": "more than the setting or the channel allows at once",
-            "amount_too_small": "less than the smallest amount allowed",
-            "bad_network": "the network's profile does not make sense",
-            "bad_keystore": "the keystore cannot be read",
-            "bad_config": "the configuration does not make sense",
-            "channel_frozen": "the channel signs no more states; it can only be closed",
-            "channel_not_open": "the channel is opening, closing or closed",
-            "idempotency_conflict": "the key was used with other parameters",
-            "invoice_expired": "the invoice's time is over",
-            "invoice_malformed": "the text is no invoice, or it was tampered with",
-            "invoice_paid": "the invoice was paid already",
-            "invoice_own": "the invoice is our own",
-            "invoice_wrong_chain": "the invoice is for another chain or contract",
-            "peer_refused": "the peer declined",
-            "port_in_use": "another program listens at the configured address",
-            "refused": "what was asked for cannot be done now; nothing changed",
-            "safe_mode": "the chain's head is too old or the RPCs disagree: nothing new is begun",
-            "unknown_contract": "the contract's code is not the one this program knows",
-        },
-    }  # fmt: skip
-    return {
-        code: Fault(code=code, number=number, meaning=meaning)
-        for number, codes in table.items()
-        for code, meaning in codes.items()
-    }
-
-
-FAULTS: Final[Mapping[str, Fault]] = _faults()
-
-
-def number_of(code: str) -> Number:
-    """The family of an error code. Codes that `FAULTS` does not list go by their first word."""
-    if code in FAULTS:
-        return FAULTS[code].number
-    first = code.partition("_")[0]
-    return {"unknown": Number.NOT_FOUND, "insufficient": Number.INSUFFICIENT, "payment": Number.PAYMENT_FAILED}.get(
-        first, Number.REFUSED
-    )
+__all__ = [
+    "FAULTS",
+    "NODE",
+    "TOWER",
+    "Fault",
+    "Field",
+    "Kind",
+    "Many",
+    "Maybe",
+    "Method",
+    "Number",
+    "Record",
+    "Schema",
+    "number_of",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
