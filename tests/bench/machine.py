@@ -53,6 +53,15 @@ def load() -> float:
     return os.getloadavg()[0]
 
 
+def starved() -> str:
+    """Share of the last minute in which something waited for a processor, as the kernel tells it; "" if it does not."""
+    try:
+        some = Path("/proc/pressure/cpu").read_text(encoding="ascii").split()
+    except OSError:
+        return ""
+    return f"; something waited for a processor {some[2].removeprefix('avg60=')} % of the last minute"
+
+
 def cpu_seconds(pid: int) -> float:
     """Processor time a process has used."""
     after_name = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
@@ -63,5 +72,6 @@ def describe(folder: Path) -> list[str]:
     """Lines for the foot of the table."""
     return [
         f"{os.cpu_count()} x {processor()}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}",
-        f"fdatasync {fdatasyncs_per_second(folder):,.0f} per second on {filesystem(folder)}; load average {load():.1f}",
+        f"fdatasync {fdatasyncs_per_second(folder):,.0f} per second on {filesystem(folder)}",
+        f"load average {load():.1f}{starved()}",
     ]

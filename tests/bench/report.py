@@ -63,7 +63,7 @@ def sources(rows: Iterable[Measured]) -> Iterator[str]:
 
 
 def table(rows: Sequence[Measured], machine: Sequence[str]) -> str:
-    head = _cells("", "value", "", "target", "", "the best peer", "ratio")
+    head = _cells("", "value", "", "target", "", "compared with", "ratio")
     told = [head, *(one for found in rows for one in line(found)), ""]
     told += ["The machine:", *(f"  {one}" for one in machine), ""]
     told += ["Peers' figures, from:", *sources(rows), ""]
