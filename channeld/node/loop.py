@@ -15,12 +15,22 @@ from typing import Final, Protocol
 
 import trio
 
-from channeld.base.errors import Answer, Broken, ChanneldError, PeerFault, Refused
+from channeld.base.errors import Answer, ChanneldError, PeerFault, Refused, Unreachable
 from channeld.base.keys import Key
 from channeld.base.units import LockId
 from channeld.core.channel import Channel, Session
 from channeld.core.effects import Note
-from channeld.core.events import Connected, Disconnected, Event, Got, Propose
+from channeld.core.events import (
+    CloseAlone,
+    Connected,
+    Disconnected,
+    Event,
+    Fulfil,
+    Got,
+    Propose,
+    Seen,
+    SeenHead,
+)
 from channeld.core.machine import step
 from channeld.core.messages import Commit, Message
 from channeld.storage.store import Batch, Store
@@ -28,6 +38,11 @@ from channeld.storage.store import Batch, Store
 log = logging.getLogger(__name__)
 MAX_TURN: Final = 2_048
 _PROPOSE: Final = Propose()
+_STILL: Final = (Seen, SeenHead, CloseAlone, Fulfil, Disconnected)
+"""What a channel that has stopped still hears: the chain, and what gets its money out there. None of it signs a state
+without a session, and it has none any more."""
+_BUGS: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What a mistake of ours raises. It stops one channel, not the node (I40)."""
 
 
 class Line(Protocol):
@@ -146,28 +161,48 @@ class Actor:
             self._bell = trio.Event()
             while self._inbox:
                 items, self._inbox = self._inbox[:MAX_TURN], self._inbox[MAX_TURN:]
-                try:
-                    await self._take(items)
-                except Broken as fault:
-                    self._stop(fault, items)
+                await self._take(items)
                 self._turned.set()
                 self._turned = trio.Event()
 
-    def _stop(self, fault: Broken, items: list[_Item]) -> None:
-        log.critical("channel=%s BROKEN %s", self.channel.name, fault)
-        self.broken = str(fault)
-        for item in items:
-            if item.reply is not None and not item.reply.done.is_set():
-                item.reply.fault = Refused("channel_broken", f"channel {self.channel.name} has stopped: {fault}")
-                item.reply.done.set()
-
     async def _take(self, items: list[_Item]) -> None:
+        """One turn. What goes wrong before it is saved undoes it; after that it only stops the channel."""
+        try:
+            turn = await self._save(items)
+        except Unreachable:  # the disk: what cannot be remembered must not be signed, in any channel
+            raise
+        except (ChanneldError, *_BUGS) as fault:
+            self._stop(fault, items)
+            return
+        try:
+            self._let_out(turn)
+        except (ChanneldError, *_BUGS) as fault:
+            self._stop(fault, [])
+        for reply in turn.replies:
+            reply.done.set()
+
+    def _stop(self, fault: Exception, items: list[_Item]) -> None:
+        """Sign nothing more. Of `items` nothing was saved or sent: whoever asked for them is refused."""
+        log.critical("channel=%s BROKEN %s", self.channel.name, fault, exc_info=isinstance(fault, _BUGS))
+        self.broken = str(fault) or type(fault).__name__
+        self.channel, self.line = replace(self.channel, session=Session.CUT, ask=None, waiting=None), None
+        for item in items:
+            if item.reply is None or not item.reply.done.is_set():
+                self._refuse(item, self._stopped())
+
+    def _stopped(self) -> Refused:
+        return Refused("channel_broken", f"channel {self.channel.name} has stopped: {self.broken}")
+
+    async def _save(self, items: list[_Item]) -> _Turn:
         turn = self._decide(items)
         self._ledger.record(turn.channel, tuple(turn.notes), turn.batch)
         if _differs(turn.channel, self.channel):
             turn.batch.channel(turn.channel)
         if turn.batch:
             await self._store.commit(turn.batch)
+        return turn
+
+    def _let_out(self, turn: _Turn) -> None:
         if turn.channel.phase is not self.channel.phase:
             log.info("channel=%s %s -> %s", turn.channel.name, self.channel.phase.name, turn.channel.phase.name)
         self.channel, self.line = turn.channel, turn.line
@@ -177,14 +212,12 @@ class Actor:
             if line is not None:
                 line.complain(turn.channel, complaint)
         self._ledger.follow(turn.channel, tuple(turn.notes))
-        for reply in turn.replies:
-            reply.done.set()
 
     def _decide(self, items: list[_Item]) -> _Turn:
         turn = _Turn(self.channel, self.line)
         for at, item in enumerate(items):
-            if self.broken:
-                self._refuse(item, Refused("channel_broken", f"channel {self.channel.name} has stopped: {self.broken}"))
+            if self.broken and not isinstance(item.event, _STILL):
+                self._refuse(item, self._stopped())
                 continue
             if isinstance(item.event, Got) and (item.line is not turn.line or self._hold(turn, item, items[at + 1 :])):
                 continue
