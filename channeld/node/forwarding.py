@@ -120,6 +120,8 @@ class Desk:
         out = self._book.actors.get(told.next_channel)
         if out is None or out.channel.token != channel.token or out.channel.session is not Session.LIVE:
             raise _No(FailureCode.UNKNOWN_NEXT_PEER)
+        if out.channel.domain != channel.domain:  # another registry needs other margins (R19)
+            raise _No(FailureCode.UNKNOWN_NEXT_PEER)
         if out.channel.id == channel.id or out.broken or out.channel.leaving or not out.channel.signs:
             raise _No(FailureCode.CHANNEL_CLOSING)
         self._check_terms(lock, told, self._policy(out.channel))
