@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import trio
 
 from channeld.base.digests import Lock
-from channeld.base.errors import Malformed
+from channeld.base.errors import Refused
 from channeld.base.keys import sha256
 from channeld.base.units import Amount, ChannelId, LockId, LockKey, Preimage
 from channeld.core import effects as note
@@ -25,7 +26,7 @@ from channeld.core.channel import Channel
 from channeld.core.events import CloseAlone, Fail, Fulfil, SeenSecret
 from channeld.core.messages import AddLock, Commit, FulfilLock, Transfer
 from channeld.core.updating import our_locks
-from channeld.storage.store import Batch, Store, wide
+from channeld.storage.store import Batch, Store, narrow, wide
 from channeld.wire import failure, onion
 from channeld.wire.failure import Failure, FailureCode
 
@@ -83,9 +84,16 @@ class Events:
 
     def add(self, batch: Batch, type_: str, **data: object) -> None:
         """Values: amounts as decimal strings, bytes as hex with 0x. The batch may be saved more than once."""
+        self.add_if("? = x''", b"", batch, type_, **data)
+
+    def add_if(self, condition: str, value: bytes, batch: Batch, type_: str, **data: object) -> None:
+        """Only if `condition`, SQL with one value, holds when the batch is written."""
         self.last += 1
         shown = {name: f"0x{value.hex()}" if isinstance(value, bytes) else value for name, value in data.items()}
-        batch.add("INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?)", self.last, type_, self._now(), json.dumps(shown))
+        batch.add(
+            f"INSERT OR IGNORE INTO events SELECT ?, ?, ?, ? WHERE {condition}",
+            *(self.last, type_, self._now(), json.dumps(shown), value),
+        )
 
     def ring(self) -> None:
         """After the rows are on disk."""
@@ -200,12 +208,13 @@ class Book:
             *(channel.id, one.lock_id),
         )
         if isinstance(what, Attempt):
+            pending = "EXISTS (SELECT 1 FROM payments WHERE hash = ? AND state = 'pending')"
+            self.events.add_if(pending, what.hash, batch, "payment_sent", payment_hash=what.hash)
             batch.add(
                 "UPDATE payments SET state = 'succeeded', preimage = ?, settled_at = ? "
                 "WHERE hash = ? AND state = 'pending'",
                 *(one.preimage, self._world.now, what.hash),
             )
-            self.events.add(batch, "payment_sent", payment_hash=what.hash)
 
     def _record_returned(self, channel: ChannelId, lock: LockId, reason: bytes, batch: Batch) -> None:
         what = self._offered.get((channel, lock))
@@ -290,6 +299,8 @@ class Book:
             forwarded = isinstance(self._offered.get((channel.id, update.lock_id)), Forward)
             if lock is None or not forwarded or self._world.may_fulfil(lock.expiry):
                 continue
+            if sha256(update.preimage) != lock.key:
+                continue  # a lie: the core says so
             if self._world.registered.get(lock.key, lock.expiry + 1) > lock.expiry:
                 found.append(update.lock_id)
         return tuple(found)
@@ -298,7 +309,7 @@ class Book:
         preimages = {u.lock_id: u.preimage for u in commit.updates if isinstance(u, FulfilLock)}
         for lock_id in late:
             lock = actor.channel.current.body.locks.get((actor.channel.we, lock_id))
-            if lock is not None and sha256(preimages[lock_id]) == lock.key:
+            if lock is not None:
                 self._nursery.start_soon(self._secure, actor, lock_id, lock, preimages[lock_id], late)
 
     async def _secure(
@@ -309,7 +320,9 @@ class Book:
         actor.post(SeenSecret(key=lock.key, preimage=preimage, at=self._world.now))
         while not self._taken_upstream(name, lock.key):
             if self._world.now > lock.expiry + self._world.network.forward_delta:
-                actor.post(CloseAlone(reason=f"lock {lock_id} was fulfilled too late"))
+                with suppress(Refused):  # it is on its way to the chain already
+                    await actor.ask(CloseAlone(reason=f"lock {lock_id} was fulfilled too late"))
+                actor.release()  # frozen now: what was held teaches preimages and nothing else
                 return
             await trio.sleep(self._world.network.poll)
         self._secured.add(name)
@@ -332,15 +345,35 @@ class Book:
 
     # -- start
 
-    def recover(self) -> Iterator[tuple[Channel, Lock, bytes]]:
-        """Load what is offered, start again what a crash cut off, and give the arrivals nobody has decided."""
-        for row in self._store.rows(
-            "SELECT in_channel, in_lock, out_channel, out_lock, key, amount_in, amount_out, secret, state, reason "
-            "FROM forwards"
+    def load(self) -> None:
+        """Read what is offered, before the chain or a peer can say what became of it."""
+        for channel, lock, hash_, route in self._store.rows(
+            "SELECT channel, lock, hash, route FROM attempts WHERE state = 'offered'"
         ):
-            self._recover_forward(*row)
-        for channel, lock, hash_, route in self._store.rows("SELECT channel, lock, hash, route FROM attempts"):
             self._offered[channel, lock] = Attempt(hash=hash_, route=route)
+        for row in self._store.rows(
+            "SELECT out_channel, out_lock, in_channel, in_lock, key, amount_in, amount_out, secret FROM forwards"
+        ):
+            what = Forward(
+                in_channel=row[2],
+                in_lock=row[3],
+                key=row[4],
+                amount_in=Amount(narrow(row[5])),
+                amount_out=Amount(narrow(row[6])),
+                secret=row[7],
+            )
+            if self._waits_upstream(what):
+                self._offered[row[0], row[1]] = what
+
+    def _waits_upstream(self, what: Forward) -> bool:
+        actor = self.actors.get(what.in_channel)
+        return actor is not None and (actor.channel.we.other, what.in_lock) in actor.channel.current.body.locks
+
+    def recover(self) -> Iterator[tuple[Channel, Lock, bytes]]:
+        """Start again what a crash cut off, and give the arrivals nobody has decided."""
+        for name, what in list(self._offered.items()):
+            if isinstance(what, Forward):
+                self._recover_forward(name, what)
         for channel, lock_id, packet in self._store.rows("SELECT channel, lock, onion FROM arrivals"):
             actor = self.actors.get(channel)
             if actor is None:
@@ -349,38 +382,15 @@ class Book:
             if lock is not None:
                 yield actor.channel, lock, packet
 
-    def _recover_forward(
-        self,
-        in_channel: ChannelId,
-        in_lock: LockId,
-        out_channel: ChannelId,
-        out_lock: LockId,
-        key: LockKey,
-        amount_in: bytes,
-        amount_out: bytes,
-        secret: bytes,
-        state: str,
-        reason: bytes,
-    ) -> None:
-        what = Forward(
-            in_channel=in_channel,
-            in_lock=in_lock,
-            key=key,
-            amount_in=Amount(int.from_bytes(amount_in, "big")),
-            amount_out=Amount(int.from_bytes(amount_out, "big")),
-            secret=secret,
-        )
-        actor = self.actors.get(in_channel)
-        if actor is None or (actor.channel.we.other, in_lock) not in actor.channel.current.body.locks:
+    def _recover_forward(self, name: Name, what: Forward) -> None:
+        if not self._waits_upstream(what):
             return  # upstream is done with it
-        self._offered[out_channel, out_lock] = what
-        found = self._store.rows("SELECT preimage FROM preimages WHERE key = ?", key)
+        found = self._store.rows("SELECT preimage FROM preimages WHERE key = ?", what.key)
+        row = self._store.rows("SELECT state, reason FROM forwards WHERE out_channel = ? AND out_lock = ?", *name)
         if found:
-            self.fulfil(in_channel, in_lock, found[0][0])
-        elif state == "returned":
-            self._give_back(what, reason)
-        elif state == "offered":
-            out = self.actors.get(out_channel)
-            if out is None or out_lock not in our_locks(out.channel):
-                log.error("forward %s of %s has no outgoing lock", in_lock, in_channel.hex()[:8])
-                raise Malformed("a forward without its outgoing lock: the database was changed by other hands")
+            self.fulfil(what.in_channel, what.in_lock, found[0][0])
+        elif row and row[0][0] == "returned":
+            self._give_back(what, row[0][1])
+        elif (out := self.actors.get(name[0])) is None or name[1] not in our_locks(out.channel):
+            # of a channel restored from a copy: the peer may have taken it, so upstream is not failed (R8)
+            log.error("forward of lock %s of %s has no outgoing lock", what.in_lock, what.in_channel.hex()[:8])

@@ -281,6 +281,7 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
         gossip.changed(channel)
 
     book.changed = changed
+    book.load()
     gossip.load()
     await tasks.start(house.sender.run)
     await tasks.start(guard.run)
