@@ -36,7 +36,11 @@ log = logging.getLogger(__name__)
 PING_EVERY: Final = 20.0
 SILENCE: Final = 60.0
 MAX_UNSENT: Final = 16 * 1024 * 1024
-"""Bytes that may wait for a peer that does not read, before the line is cut."""
+"""Bytes that may wait for a peer that does not read, before the line is cut; each message counts `OVERHEAD` more."""
+OVERHEAD: Final = 48
+"""What a message that waits takes beside its bytes."""
+PONG_ROOM: Final = 256 * 1024
+"""With more than this unsent a ping is passed over: a peer that pings and does not read gets nothing to keep."""
 MAX_BACKLOG: Final = 8_192
 _CLOSED: Final = (Phase.CLOSED, Phase.SETTLED)
 
@@ -71,7 +75,7 @@ class Line:
         for message in messages:
             data = wire.encode(message)
             self._unsent.append(data)
-            self._size += len(data)
+            self._size += len(data) + OVERHEAD
         if self._size > MAX_UNSENT:
             log.warning("peer=%s does not read: cut", short(self.peer[1:]))
             self.scope.cancel()
@@ -286,7 +290,8 @@ class Lines:
     async def _sort(self, line: Line, message: wire.Message) -> None:
         match message:
             case wire.Ping():
-                line.send([wire.Pong(pad=message.pad)])
+                if line.unsent < PONG_ROOM:
+                    line.send([wire.Pong(pad=message.pad)])
             case wire.Pong() | wire.Warning():
                 pass
             case wire.Error():
@@ -309,7 +314,7 @@ class Lines:
     async def _to_channel(self, line: Line, message: ChannelMessage) -> None:
         actor = self._book.actors.get(message.channel_id)
         if actor is None or actor.channel.peer != line.peer:
-            if isinstance(message, wire.Reestablish):
+            if isinstance(message, wire.Reestablish) and line.unsent < PONG_ROOM:
                 line.send([wire.Error(channel_id=message.channel_id, code="unknown_channel", text="no such channel")])
             return
         try:
