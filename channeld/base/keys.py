@@ -57,6 +57,8 @@ class Key:
 
     def __init__(self, secret: bytes) -> None:
         """`secret`: 32 bytes, a number 1 .. ORDER - 1; else ValueError."""
+        if len(secret) != 32:
+            raise ValueError(f"a private key of {len(secret)} bytes, not 32")
         self._private = coincurve.PrivateKey(secret)
         self.public = NodeId(self._private.public_key.format(compressed=True))
         self.address = address_of(self._private.public_key.format(compressed=False))
