@@ -248,6 +248,8 @@ def _other(message: ChannelMessage) -> core.Message:
 
 def unpack_locks(data: bytes) -> list[Lock]:
     """The contract's flat list as locks; Malformed for one that cannot be."""
+    if len(data) % LOCK_BYTES:
+        raise Malformed(f"a lock list of {len(data)} bytes")
     locks = []
     for at in range(0, len(data), LOCK_BYTES):
         part = data[at : at + LOCK_BYTES]
