@@ -153,6 +153,14 @@ def locks_hash(locks: Iterable[Lock]) -> Digest:
     return Digest(keccak(pack_locks(locks)))
 
 
+def rest_hash(locks: Iterable[Lock]) -> Digest:
+    """The contract's record of locks that stayed listed when others were resolved: a chain from 32 zeros, in order."""
+    rest = bytes(32)
+    for lock in locks:
+        rest = keccak(rest + lock.packed())
+    return Digest(rest)
+
+
 def salt_commitment(salt_a_hash: bytes, salt_b_hash: bytes) -> Digest:
     """keccak(keccak(salt_a) ‖ keccak(salt_b)), from the two hashes."""
     return Digest(keccak(exactly(32, salt_a_hash, "salt hash") + exactly(32, salt_b_hash, "salt hash")))

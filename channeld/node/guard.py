@@ -9,17 +9,17 @@ something at stake and gives the acts to the sender under names of their own, so
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 import trio
 
-from channeld.base.digests import NO_LOCKS, Lock, locks_hash
+from channeld.base.digests import NO_LOCKS, Lock, rest_hash
 from channeld.base.errors import ChanneldError, Unreachable
 from channeld.base.keys import Key, keccak, sha256
 from channeld.base.pack import pack, unpack
-from channeld.base.units import Amount, ChannelId, Digest, LockId, LockKey, Preimage, Seconds, Side, Timestamp
+from channeld.base.units import Amount, ChannelId, Digest, LockKey, Preimage, Seconds, Side, Timestamp
 from channeld.chain import chain as seen
 from channeld.chain.chain import BlockRef, Call, Head
 from channeld.chain.follower import BlockSeen, ChainDown, ChainEvent, ChainUp, HeadMoved, Rewound, follow
@@ -27,7 +27,7 @@ from channeld.chain.intents import Intent, Status
 from channeld.chain.reads import RpcChain
 from channeld.chain.sender import Sender
 from channeld.core import closing, events
-from channeld.core.channel import EMPTY, Channel, Phase
+from channeld.core.channel import EMPTY, Channel, LockName, Phase
 from channeld.core.closing import Act, Margins, due
 from channeld.core.updating import our_locks
 from channeld.node.chainbook import note_fact
@@ -49,7 +49,8 @@ class _Pending:
     """Facts of blocks that may still go, by block number; and what they made us believe meanwhile."""
 
     facts: dict[int, list[seen.Fact]] = field(default_factory=dict)
-    secrets: dict[LockKey, int] = field(default_factory=dict)
+    secrets: dict[LockKey, tuple[int, int]] = field(default_factory=dict)
+    """Where each was registered: block number and log index."""
 
 
 class Guard:
@@ -195,7 +196,7 @@ class Guard:
         """A preimage is public: whoever forwards or waits for it hears, at one confirmation."""
         key = LockKey(sha256(fact.secret))
         self._world.registered[key] = fact.timestamp
-        self._pending.secrets[key] = fact.block.number
+        self._pending.secrets[key] = (fact.block.number, fact.log_index)
         for actor in self._book.actors.values():
             if any(lock.key == key for lock in our_locks(actor.channel).values()):
                 actor.post(events.SeenSecret(key=key, preimage=Preimage(fact.secret), at=fact.timestamp))
@@ -207,7 +208,7 @@ class Guard:
         log.warning("chain: reorganised after block %s", to.number)
         pending = self._pending
         pending.facts = {number: facts for number, facts in pending.facts.items() if number <= to.number}
-        for key in [key for key, number in pending.secrets.items() if number > to.number]:
+        for key in [key for key, (number, _) in pending.secrets.items() if number > to.number]:
             del pending.secrets[key]
             self._world.registered.pop(key, None)  # R20: `due` has it registered again at once
             self._registering.pop(key, None)
@@ -235,6 +236,9 @@ class Guard:
                 self._pending.facts[number] = left
             else:
                 del self._pending.facts[number]
+        for key in [key for key, (number, _) in self._pending.secrets.items() if number <= final]:
+            del self._pending.secrets[key]  # registered for good, and before whatever is told from now on
+            self._registering.pop(key, None)
         await self._save_cursor(head.finalized if final <= deep else await self.chain.block(max(0, deep)))
 
     async def _deposit(self, fact: seen.SeenDeposit) -> None:
@@ -274,25 +278,15 @@ class Guard:
             case seen.SeenLocks():
                 for name, paid in (("paid_ours", ours), ("paid_theirs", theirs)):
                     note_fact(writes, channel.id, name, self._paid(channel.id, name) + paid)
-                await self._ask(actor, events.SeenResolved(left=self._left(channel, fact)), writes)
+                await self._ask(
+                    actor,
+                    events.SeenResolved(left=left_after(channel, fact, self._world.registered, self._pending.secrets)),
+                    writes,
+                )
 
     def _paid(self, channel: ChannelId, name: str) -> int:
         rows = self._store.rows("SELECT value FROM facts WHERE channel = ? AND name = ?", channel, name)
         return int.from_bytes(rows[0][0], "big") if rows else 0
-
-    def _left(self, channel: Channel, fact: seen.SeenLocks) -> tuple[tuple[Side, LockId], ...]:
-        """Which of the contract's locks are still unresolved: those neither registered nor expired in that block."""
-        if fact.locks_hash in (NO_LOCKS, bytes(32)) or channel.onchain is None:
-            return ()
-        locks = (closing.final_body(channel) or EMPTY).locks
-        left = [
-            name
-            for name in channel.onchain.left
-            if fact.block.timestamp <= locks[name].expiry and locks[name].key not in self._world.registered
-        ]
-        if locks_hash(locks[name] for name in left) != fact.locks_hash:
-            log.error("channel=%s the contract's list of locks is not the one we expect", channel.name)
-        return tuple(left)
 
     # -- what is due
 
@@ -483,3 +477,30 @@ class Guard:
             pack([block.number, block.hash, block.timestamp]),
         )
         await self._store.commit(batch)
+
+
+def left_after(
+    channel: Channel,
+    fact: seen.SeenLocks,
+    registered: Mapping[LockKey, Timestamp],
+    places: Mapping[LockKey, tuple[int, int]],
+) -> tuple[LockName, ...]:
+    """Which locks the contract still lists after `fact`: those that were then neither registered nor expired.
+
+    `places`: block number and log index of registrations that are not final yet; all others are older than `fact`,
+    or by their time younger. It is worked out from the whole list each time, since a fact may be told twice.
+    """
+    case, now = channel.onchain, fact.block.timestamp
+    if case is None or fact.locks_hash in (NO_LOCKS, bytes(32)):
+        return ()
+    locks = (closing.final_body(channel) or EMPTY).locks
+
+    def known(lock: Lock) -> bool:
+        before = places.get(lock.key, (0, 0)) < (fact.block.number, fact.log_index)
+        return before and registered.get(lock.key, now + 1) <= now
+
+    left = tuple(name for name in sorted(locks) if now <= locks[name].expiry and not known(locks[name]))
+    if rest_hash(locks[name] for name in left) != fact.locks_hash:
+        log.error("channel=%s the contract's list of locks is not the one we expect", channel.name)
+        return case.left
+    return left
