@@ -133,7 +133,13 @@ async def _serve(made: Shop, where: tuple[str, int], out: Output) -> None:
                 partial(trio.serve_tcp, partial(_talk, made), where[1], host=where[0])
             )
             listen = endpoint_text((where[0], listeners[0].socket.getsockname()[1]))
-            ready = {"ready": True, "role": "shop", "listen": listen, "url": f"http://{listen}/joke", "pid": os.getpid()}
+            ready = {
+                "ready": True,
+                "role": "shop",
+                "listen": listen,
+                "url": f"http://{listen}/joke",
+                "pid": os.getpid(),
+            }
             out.show(ready, [("ready", ready["url"])])
             await _signalled(signals)
             nursery.cancel_scope.cancel()

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from shutil import rmtree
 from typing import Any, Final
@@ -210,6 +211,15 @@ class Stage:
             await actor.start()
         return actor
 
+    async def nodes(self, *names: str, extra: str = "", tokens: int = 0) -> list[Actor]:
+        """Several nodes, started side by side, each with coins for gas and that many token units."""
+        async with trio.open_nursery() as nursery:
+            for name in names:
+                nursery.start_soon(partial(self.node, name, extra=extra))
+        made = [self.actors[name] for name in names]
+        await self.fund_all({actor.address: (10 * ETHER, tokens) for actor in made})
+        return made
+
     async def tower(self, name: str, *, extra: str = "", start: bool = True) -> Actor:
         """A watchtower with an account of its own."""
         home = self.root / name
@@ -258,7 +268,9 @@ class Stage:
         contracts = Contracts(manager=_bytes(self.manager), registry=_bytes(self.registry))
         profile, key = network("dev"), self.dev_key(dev_key)
         calls = [contracts.transfer(NATIVE, address, wei) for address, (wei, _) in gifts.items() if wei]
-        calls += [contracts.mint(_bytes(self.token), address, tokens) for address, (_, tokens) in gifts.items() if tokens]
+        calls += [
+            contracts.mint(_bytes(self.token), address, tokens) for address, (_, tokens) in gifts.items() if tokens
+        ]
         async with Rpc(self.url) as rpc, trio.open_nursery() as nursery:
             sender = Sender(
                 rpc,

@@ -56,7 +56,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Path:
 def test_the_wheel_holds_code_and_artifacts_and_no_tests(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.partition("/")[0] for name in names}
-    assert tops == {"channeld", "routing", "contracts", f"channeld-{channeld.__version__}.dist-info"}
+    whole = f"channeld-{channeld.__version__}"
+    assert tops == {"channeld", "routing", "contracts", f"{whole}.dist-info", f"{whole}.data"}
+    assert f"{whole}.data/data/share/channeld/examples/cheat.py" in names
     for needed in ("ChannelManager", "SecretRegistry"):
         assert f"contracts/artifacts/{needed}.json" in names
         assert f"contracts/{needed}.vy" in names

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import signal
 import sys
-from functools import partial
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,8 +20,11 @@ from channeld.cli.output import Output
 from channeld.cli.session import session, shared
 
 if TYPE_CHECKING:
+    import trio
+
     from channeld.cli.demo.cast import Cast
     from channeld.cli.demo.show import Show
+    from channeld.cli.stage import Stage
 
 BREAKS: Final = {
     "tower-stopped": "the tower is down when the cheat closes",
@@ -54,62 +58,65 @@ def demo(leave: bool, keep: Path | None, fault: str | None) -> int:
         if keep.exists() and any(keep.iterdir()):
             raise Refused("usage", f"--keep: {keep} is not empty", "name a folder that is not there yet")
     stay = not leave and sys.stdin.isatty() and sys.stdout.isatty()
-    failed = trio.run(partial(_signals, out, keep, fault or "", stay))
-    if failed is not None:
-        raise failed
+    run = Run(out=out, keep=keep, fault=fault or "", stay=stay)
+    trio.run(_until_signal, run)
+    if run.failed is not None:
+        raise run.failed
+    if not run.finished:
+        raise KeyboardInterrupt
     return 0
 
 
-async def _signals(out: Output, keep: Path | None, fault: str, stay: bool) -> Refused | None:
-    """The demo, ended in order by SIGTERM and Ctrl-C, with no process left behind."""
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """What was asked for, and how it went."""
+
+    out: Output
+    keep: Path | None
+    fault: str
+    stay: bool
+    finished: bool = False
+    failed: Refused | None = None
+
+
+async def _until_signal(run: Run) -> None:
+    """The demo; SIGTERM and Ctrl-C end it in order, with no process left behind."""
     import trio
 
-    told: list[Refused] = []
-    stopped: list[int] = []
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
-
-            async def watch() -> None:
-                async for number in signals:
-                    stopped.append(number)
-                    nursery.cancel_scope.cancel()
-
-            nursery.start_soon(watch)
-            found = await _demo(out, keep, fault, stay)
-            told += [found] if found else []
+            nursery.start_soon(_watch, signals, nursery.cancel_scope)
+            await _staged(run)
             nursery.cancel_scope.cancel()
-    if stopped and not told and not _finished:
-        raise KeyboardInterrupt
-    return told[0] if told else None
 
 
-_finished: list[bool] = []
+async def _watch(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    async for _ in signals:
+        scope.cancel()
 
 
-async def _demo(out: Output, keep: Path | None, fault: str, stay: bool) -> Refused | None:
+async def _staged(run: Run) -> None:
     import tempfile
     from shutil import rmtree
 
     from channeld.cli.demo.show import Failed, Show
     from channeld.cli.stage import stage
 
-    root = keep or Path(tempfile.mkdtemp(prefix="channeld-demo-"))
-    show = Show(out)
-    if fault:
-        show.note(f"Broken on purpose: {BREAKS[fault]}.")
-    failed: Refused | None = None
+    root = run.keep or Path(tempfile.mkdtemp(prefix="channeld-demo-"))
+    show = Show(run.out)
+    if run.fault:
+        show.note(f"Broken on purpose: {BREAKS[run.fault]}.")
     try:
         async with stage(root) as town:
             try:
-                await _told(town, show, fault, stay)
+                await _played(run, town, show)
             except* Failed as group:
-                failed = _first(group)
+                run.failed = _first(group)
     finally:
-        if keep is None and failed is None:
+        if run.keep is None and run.failed is None:
             rmtree(root, ignore_errors=True)
-    if failed is not None:
+    if run.failed is not None:
         show.note(f"The processes' logs are in {root}")
-    return failed
 
 
 def _first(group: BaseExceptionGroup[Any]) -> Refused:
@@ -119,18 +126,18 @@ def _first(group: BaseExceptionGroup[Any]) -> Refused:
     return leaf if isinstance(leaf, Refused) else Refused("demo_failed", str(leaf))
 
 
-async def _told(town: Any, show: Show, fault: str, stay: bool) -> None:
+async def _played(run: Run, town: Stage, show: Show) -> None:
     import trio
 
     from channeld.cli.demo.cast import rise
     from channeld.cli.demo.story import play
 
-    async with rise(town, show, fault) as cast:
+    async with rise(town, show, run.fault) as cast:
         await play(cast)
         with show.line("done") as line:
-            line.say(f"every line above held; {show.seconds:.0f} s", seconds=round(show.seconds, 1))
-        _finished.append(True)
-        if stay:
+            line.say(f"every line above holds; {show.seconds:.0f} s", seconds=round(show.seconds, 1))
+        run.finished = True
+        if run.stay:
             _next(cast, show)
             await trio.sleep_forever()
 
@@ -146,7 +153,7 @@ def _next(cast: Cast, show: Show) -> None:
         f"  {payer} open {hub.uri} 10DemoUSD",
         f"  {payer} channels",
         f"  {merchant} payments",
-        f"  {merchant} invoice create 1DemoUSD",
+        f"  {merchant} invoice 1DemoUSD",
         f"  channeld --data-dir {root / 'tower'} tower status",
         f"  curl -i {cast['shop'].ready['url']}",
         "Ctrl-C ends it.",

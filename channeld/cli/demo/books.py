@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from channeld.base.keys import keccak
-from channeld.base.units import Address
+from channeld.base.units import Address, Timestamp
 from channeld.chain.bindings import Contracts
-from channeld.chain.chain import BlockRef, Fact, SeenFinal, Timestamp
+from channeld.chain.chain import BlockRef, Fact, SeenFinal
+from channeld.chain.reads import hexed
 from channeld.chain.rpc import Rpc, RpcError
 
 TRANSFER: Final = "0x" + keccak(b"Transfer(address,address,uint256)").hex()
@@ -77,7 +78,7 @@ class Books:
         return sum(
             fact.bond
             for fact in self.facts
-            if isinstance(fact, SeenFinal) and f"0x{fact.bond_to.hex()}" == account and fact.block.number > since
+            if isinstance(fact, SeenFinal) and hexed(fact.bond_to) == account and fact.block.number > since
         )
 
 
@@ -99,7 +100,7 @@ async def read(rpc: Rpc, contracts: Contracts, token: Address) -> Books:
     moved = await _moved(rpc, token, head)
     holders = sorted(set(accounts) | set(moved) - {ZERO})
     calls = [contracts.ask_balance(token, Address(bytes.fromhex(one[2:]))) for one in holders]
-    asked = [("eth_call", [{"to": f"0x{call.to.hex()}", "data": f"0x{call.data.hex()}"}, hex(head)]) for call in calls]
+    asked = [("eth_call", [{"to": hexed(call.to or b""), "data": hexed(call.data)}, hex(head)]) for call in calls]
     tokens = {one: int(answer, 16) for one, answer in zip(holders, await _all(rpc, asked), strict=True)}
     return Books(
         head=head,

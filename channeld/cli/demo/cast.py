@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import sysconfig
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import trio
 
 import channeld
 from channeld.base.errors import Refused
-from channeld.base.units import Address
+from channeld.base.units import NATIVE, Address
 from channeld.chain.bindings import Contracts
 from channeld.chain.chain import Fact
 from channeld.chain.rpc import Rpc
@@ -33,6 +32,8 @@ PRICE: Final = DOLLAR // 10
 """Of one call to the shop."""
 PERIOD: Final = 15
 """Challenge period of the channels, seconds; a day or so where money is real."""
+AnswerT = TypeVar("AnswerT")
+FactT = TypeVar("FactT", bound=Fact)
 PARTIES: Final = ("payer", "hub", "merchant", "tower")
 
 
@@ -92,9 +93,10 @@ class Cast:
         async with connect_tower(self["tower"].socket) as tower:
             return dict(await tower.tower_status())
 
-    async def facts(self) -> list[Fact]:
-        """The manager's events since the start."""
-        return await books.facts(self.rpc, self.contracts, self.start)
+    async def facts(self, kind: type[FactT]) -> list[FactT]:
+        """The manager's events of one kind since the start."""
+        found = await books.facts(self.rpc, self.contracts, self.start)
+        return [fact for fact in found if isinstance(fact, kind)]
 
     async def chain_time(self) -> int:
         """Of the newest block."""
@@ -114,6 +116,15 @@ class Cast:
         return dict(json.loads(done.stdout))
 
 
+async def until(ask: Callable[[], Awaitable[AnswerT]]) -> AnswerT:
+    """Ask ten times a second until the answer is something. Stopped by the caller's time limit."""
+    while True:
+        answer = await ask()
+        if answer:
+            return answer
+        await trio.sleep(0.1)
+
+
 def example(name: str) -> Path:
     """A program of `examples/`: beside the source, or where the wheel put it. Refused (`no_example`) if nowhere."""
     beside = Path(channeld.__file__).parents[1] / "examples"
@@ -130,14 +141,16 @@ async def rise(town: Stage, show: Show, fault: str) -> AsyncIterator[Cast]:
     with show.line("chain", "starting a development chain") as line:
         chain = await town.chain(block_time=1.0)
         line.equal("the chain's id", chain.ready["chain_id"], 31_337)
-        line.say(f"py-evm at {town.url}, chain 31337, a block a second     DEVELOPMENT KEYS", url=town.url, pid=chain.pid)
-    with show.line("deploy", "putting the contracts on it") as line:
-        await town.deploy()
         line.say(
-            f"ChannelManager {town.manager}\nDemoUSD        {town.token}", manager=town.manager, token=town.token
+            f"py-evm at {town.url}, chain 31337, a block a second     DEVELOPMENT KEYS", url=town.url, pid=chain.pid
         )
+    with show.line("deploy", "putting the contracts on it") as line:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(town.deploy)
+            nursery.start_soon(trio.to_thread.run_sync, _web3)  # a second or more, meanwhile
+        line.say(f"ChannelManager {town.manager}\nDemoUSD        {town.token}", manager=town.manager, token=town.token)
     manager, registry = (Address(bytes.fromhex(text[2:])) for text in (town.manager, town.registry))
-    contracts = await trio.to_thread.run_sync(lambda: Contracts(manager=manager, registry=registry))
+    contracts = Contracts(manager=manager, registry=registry)
     async with Rpc(town.url) as rpc:
         cast = Cast(town=town, show=show, rpc=rpc, contracts=contracts, fault=fault)
         with show.line("nodes", "starting payer, hub, merchant and tower") as line:
@@ -148,6 +161,11 @@ async def rise(town: Stage, show: Show, fault: str) -> AsyncIterator[Cast]:
         with show.line("shop", "opening the shop") as line:
             await _shop(cast, line)
         yield cast
+
+
+def _web3() -> None:
+    """Import what the first `Contracts` needs."""
+    Contracts(manager=NATIVE, registry=NATIVE)
 
 
 async def _nodes(cast: Cast) -> None:
@@ -193,5 +211,5 @@ async def _shop(cast: Cast, line: Line) -> None:
     words = ("shop", "--socket", str(merchant.socket), "--listen", "127.0.0.1:0", "--price", f"{usd(PRICE)}DemoUSD")
     actor = cast.town.actor("shop", *words, "--json")
     await actor.start()
+    line.must(actor.alive, "the shop is not running")
     line.say(f"{actor.ready['url']}, {usd(PRICE)} DemoUSD a call; pid {actor.pid}", **actor.ready)
-    line.must(os.path.exists(f"/proc/{actor.pid}") or not os.path.isdir("/proc"), "the shop is not running")

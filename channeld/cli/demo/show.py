@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from shutil import get_terminal_size
 from typing import Any, Final
 
 import httpx
@@ -109,7 +110,7 @@ class Show:
     def progress(self, name: str, doing: str) -> None:
         """The line under way, where it will be overwritten."""
         if self.live:
-            text = self._stamped("·", name, doing)
+            text = self._stamped("·", name, doing)[: get_terminal_size().columns - 1]
             sys.stdout.write("\r" + text.ljust(self._width))
             sys.stdout.flush()
             self._width = len(text)
@@ -181,4 +182,4 @@ def coin(wei: int) -> str:
 
 def signed(value: int) -> str:
     """A difference, with its sign and its digits grouped."""
-    return ("−" if value < 0 else "+") + f"{abs(value):_}"
+    return ("− " if value < 0 else "+ ") + f"{abs(value):_}"

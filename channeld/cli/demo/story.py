@@ -1,4 +1,4 @@
-"""The acts of the demo: channels, payments, paid calls, a cheat while the victim sleeps, the tower, the end, the audit."""
+"""The acts of the demo: channels, payments, paid calls, a cheat while its victim sleeps, the end, the audit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import trio
 from channeld.chain.chain import SeenChallenge, SeenClose, SeenFinal, SeenSettle
 from channeld.cli.demo import books
 from channeld.cli.demo.books import Books
-from channeld.cli.demo.cast import DEPOSIT, DOLLAR, PARTIES, PERIOD, PRICE, Cast
+from channeld.cli.demo.cast import DEPOSIT, DOLLAR, GIFT, PARTIES, PERIOD, PRICE, Cast, until
 from channeld.cli.demo.show import Line, coin, signed, usd
 from channeld.client import ApiError
 
@@ -23,7 +23,7 @@ WORKERS: Final = 4
 """Calls to the shop under way at once."""
 PATIENCE: Final = 30.0
 """Seconds that an act may take before its line fails."""
-IMPATIENCE: Final = 8.0
+IMPATIENCE: Final = 6.0
 """The same where it is broken on purpose."""
 
 
@@ -67,7 +67,11 @@ async def _open(cast: Cast) -> None:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_opened, cast, "first", "payer", "hub")
                 nursery.start_soon(_opened, cast, "second", "hub", "merchant")
-        for name, channel, ours in (("payer", cast.first, DEPOSIT), ("hub", cast.first, 0), ("merchant", cast.second, 0)):
+        for name, channel, ours in (
+            ("payer", cast.first, DEPOSIT),
+            ("hub", cast.first, 0),
+            ("merchant", cast.second, 0),
+        ):
             line.equal(f"what {name} has", int((await cast.channel(name, channel))["ours"]), ours)
         line.say(
             f"payer ─{usd(DEPOSIT)}─ hub ─{usd(DEPOSIT)}─ merchant, in DemoUSD; challenge period {PERIOD} s",
@@ -88,8 +92,12 @@ async def _pay(cast: Cast) -> None:
     with cast.show.line("pay", "payer looks for a route to the merchant") as line:
         before = await _ours(cast)
         async with cast["payer"].client() as payer, cast["merchant"].client() as merchant:
-            with trio.fail_after(patience(cast)):
+            paid: dict[str, Any] = {}
+            with trio.move_on_after(patience(cast)):
                 paid = await _paid(payer, merchant, line)
+            if not paid:
+                (last,) = (await payer.list_payments(limit=1))["payments"]
+                line.must(False, f"the payment is {last['state']} after {patience(cast):.0f} s: no preimage has come")
             told = await merchant.lookup_invoice(payment_hash=paid["id"])
         line.equal("the payment", (paid["state"], paid["hops"]), ("succeeded", 2))
         line.equal("the merchant's invoice", (told["state"], told["received"]), ("paid", str(PAYMENT)))
@@ -154,7 +162,7 @@ async def _calls(cast: Cast) -> None:
             took, asked, told = await _call(http, payer, url)
         line.equal("the status before the payment", asked, 402)
         line.say(f'GET /joke: 402 → pay {usd(PRICE)} → 200 "{told["joke"]}"  {took * 1000:.0f} ms', ms=took * 1000)
-    with cast.show.line(f"calls ×{count}", "paid calls") as line:
+    with cast.show.line("calls", "paid calls") as line:
         before, nonces, started = await _ours(cast), await _nonces(cast), trio.current_time()
         took_all: list[float] = []
         with trio.fail_after(60):
@@ -165,7 +173,7 @@ async def _calls(cast: Cast) -> None:
         passed, took_all = trio.current_time() - started, sorted(took_all)
         p50, p99 = (1_000 * took_all[min(count - 1, count * part // 100)] for part in (50, 99))
         line.say(
-            f"p50 {p50:.0f} ms, p99 {p99:.0f} ms with {WORKERS} at once, {count / passed:.0f} a second;"
+            f"{count} paid calls: p50 {p50:.0f} ms, p99 {p99:.0f} ms, {count / passed:.0f} a second;"
             f" {usd(count * PRICE)} DemoUSD, 0 transactions",
             calls=count,
             p50_ms=round(p50, 1),
@@ -203,9 +211,7 @@ async def _call(http: httpx.AsyncClient, payer: Any, url: str) -> tuple[float, i
 
 async def _nonces(cast: Cast) -> list[int]:
     """Transactions that each party has sent so far."""
-    return [
-        int(await cast.rpc.call("eth_getTransactionCount", cast.account(name), "latest"), 16) for name in PARTIES
-    ]
+    return [int(await cast.rpc.call("eth_getTransactionCount", cast.account(name), "latest"), 16) for name in PARTIES]
 
 
 # -- the cheat
@@ -227,10 +233,15 @@ async def _guard(cast: Cast) -> None:
     with cast.show.line("receipt", "the tower signs for the newest state") as line:
         async with cast["merchant"].client() as merchant:
             with trio.fail_after(PATIENCE):
-                while (told := await merchant.tower_status())["guarded"] < 1 or told["towers"][0]["behind"]:
-                    await trio.sleep(0.1)
+                told = await until(lambda: _covered(merchant))
         line.equal("the value at risk", told["value_at_risk"], "0")
         line.say("the tower has signed for the newest state; it cannot read it", guarded=told["guarded"])
+
+
+async def _covered(merchant: Any) -> dict[str, Any]:
+    """The node's view of its towers once they have its newest states; nothing before."""
+    told = dict(await merchant.tower_status())
+    return {} if told["guarded"] < 1 or told["towers"][0]["behind"] else told
 
 
 async def _sleep(cast: Cast) -> None:
@@ -261,7 +272,7 @@ async def _cheat(cast: Cast) -> None:
         home, passphrase = str(cast.town.root / "hub"), str(cast.town.root / "passphrase")
         words = ("--data-dir", home, "--passphrase-file", passphrase, "--rpc", cast.town.url)
         cast.closed = await cast.run_example("cheat.py", "close", *words, "--state", _old_state(cast))
-        found = [fact for fact in await cast.facts() if isinstance(fact, SeenClose)]
+        found = await cast.facts(SeenClose)
         line.equal("the version on chain", [fact.version for fact in found], [cast.old["version"]])
         cast.closed |= {"deadline": found[0].deadline}
         stolen = int(cast.newest["ours"]) - int(cast.old["theirs"])
@@ -289,19 +300,26 @@ async def _caught(cast: Cast) -> None:
         await cast.rpc.call("evm_increaseTime", hex(jump))
         await cast.rpc.call("evm_mine")
         with trio.fail_after(PATIENCE):
-            while not (found := [fact for fact in await cast.facts() if isinstance(fact, SeenFinal)]):
-                await trio.sleep(0.1)
-            while int((status := await cast.tower_status())["earned"]) != bond:
-                await trio.sleep(0.1)
+            found = await until(lambda: cast.facts(SeenFinal))
+            status = await until(lambda: _earned(cast))
+        line.equal("what the tower says it earned", status["earned"], str(bond))
         line.equal("the bond", [found[0].bond, f"0x{found[0].bond_to.hex()}"], [bond, cast.account("tower")])
         earned = f"{coin(bond)}, which cost it {coin(int(status['spent']))} of gas"
-        line.say(f"clock moved {jump} s; the outcome stands, and the tower has the cheat's bond: {earned}", bond=str(bond))
+        line.say(
+            f"clock moved {jump} s; the outcome stands, and the tower has the cheat's bond: {earned}", bond=str(bond)
+        )
+
+
+async def _earned(cast: Cast) -> dict[str, Any]:
+    """What the tower says of itself once it has earned something; nothing before."""
+    told = await cast.tower_status()
+    return told if int(told["earned"]) else {}
 
 
 async def _challenge(cast: Cast, line: Line) -> SeenChallenge:
     """The challenge, once it is on chain; the line fails when the deadline is over."""
     while True:
-        found = [fact for fact in await cast.facts() if isinstance(fact, SeenChallenge)]
+        found = await cast.facts(SeenChallenge)
         if found:
             return found[-1]
         late = await cast.chain_time() > cast.closed["deadline"]
@@ -322,7 +340,7 @@ async def _wake(cast: Cast) -> None:
             for name in ("merchant", "hub"):
                 await town.channel_state(cast[name], cast.second, "closed")
         found = await cast.channel("merchant", cast.second)
-        paid = [fact for fact in await cast.facts() if isinstance(fact, SeenSettle)]
+        paid = await cast.facts(SeenSettle)
         line.equal("the number of settlements", len(paid), 1)
         wanted = int(cast.newest["theirs"]), int(cast.newest["ours"])
         line.equal("what was paid out", (paid[0].paid_a, paid[0].paid_b), wanted)
@@ -339,8 +357,7 @@ async def _together(cast: Cast) -> None:
         before = await cast.channel("payer", cast.first)
         async with cast["payer"].client() as payer:
             with trio.fail_after(PATIENCE):
-                while not (await cast.channel("payer", cast.first))["connected"]:
-                    await trio.sleep(0.1)
+                await until(lambda: _connected(cast))
                 said = await payer.close_channel(channel_id=cast.first)
         line.equal("how they closed", said["how"], "cooperative")
         for name in ("payer", "hub"):
@@ -348,7 +365,13 @@ async def _together(cast: Cast) -> None:
         after = await cast.channel("payer", cast.first)
         paid = after["paid_ours"], after["paid_theirs"]
         line.equal("what was paid out", paid, (before["ours"], before["theirs"]))
-        line.say(f"payer {usd(int(paid[0]))}, hub {usd(int(paid[1]))}: one transaction, no waiting", tx=after["close_tx"])
+        line.say(
+            f"payer {usd(int(paid[0]))}, hub {usd(int(paid[1]))}: one transaction, no waiting", tx=after["close_tx"]
+        )
+
+
+async def _connected(cast: Cast) -> bool:
+    return bool((await cast.channel("payer", cast.first))["connected"])
 
 
 async def _move_a_wei(cast: Cast) -> None:
@@ -413,22 +436,16 @@ async def _party(cast: Cast, line: Line, read: Books, name: str) -> None:
     count, gas = read.gas(account, cast.start)
     bond = read.bonds(account, cast.start) + read.given(account, cast.start) - read.sent(account, cast.start)
     line.equal("end − start in wei", change, bond - gas)
-    text = f"{signed(change)} wei = − {gas:_} gas of {count} transactions" + (f" {signed(bond)} bond" if bond else "")
-    facts = {"wei": str(change), "gas": str(gas), "bond": str(bond), "transactions": count}
-    start = {"payer": 1, "hub": 1}.get(name, 0) * books_gift()
-    tokens = read.tokens[account] - start
     received, sent, fees = await _payments(cast, name)
+    tokens = read.tokens[account] - (GIFT if name in ("payer", "hub") else 0)
     line.equal("end − start in DemoUSD", tokens, received - sent + fees)
+    spent = f"− {gas:_} gas of {count} transactions" + (f" {signed(bond)} bond" if bond else "")
+    text = f"wei      end − start = {signed(change)} = {spent}"
     if name != "tower":
-        words = f"{signed(tokens)} DemoUSD units = {received:_} received − {sent:_} paid {signed(fees)} fees"
-        text = f"{words}\n{text}"
+        moved = f"{received:_} received − {sent:_} paid {signed(fees)} fees"
+        text = f"DemoUSD  end − start = {signed(tokens)} = {moved}\n{text}"
+    facts = {"wei": str(change), "gas": str(gas), "bond": str(bond), "transactions": count}
     line.say(text, units=str(tokens), received=str(received), paid=str(sent), fees=str(fees), **facts)
-
-
-def books_gift() -> int:
-    from channeld.cli.demo.cast import GIFT
-
-    return GIFT
 
 
 async def _payments(cast: Cast, name: str) -> tuple[int, int, int]:
