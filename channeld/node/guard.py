@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 MAX_SECRETS: Final = 100
 """Secrets registered in one transaction."""
 LONGEST_PERIOD: Final = 30 * 86_400
+FAR_BEHIND: Final = 10
+"""Blocks not read yet, beyond which nothing new is begun: a close may be in them."""
 UNKNOWN: Final = Digest(b"\xff" * 32)
 """Body hash of an older state that we have no copy of; ours goes against it."""
 
@@ -120,6 +122,8 @@ class Guard:
                 await self._block(block, facts)
                 self._world.head = head
                 if block.number < head.latest.number:
+                    if block.number + FAR_BEHIND < head.latest.number:
+                        self._world.fault = "the chain is being read up to its head"
                     return False
                 await self._tick(head)
                 return True
@@ -143,7 +147,7 @@ class Guard:
         for fact in facts:
             match fact:
                 case seen.SeenSecret():
-                    self._secret(fact)
+                    await self._secret(fact)
                 case seen.SeenClose():
                     self._gone(fact.channel_id)
                     await self._tell(fact)
@@ -192,14 +196,14 @@ class Guard:
                 event = events.SeenFinal()
         await self._ask(actor, event, writes)
 
-    def _secret(self, fact: seen.SeenSecret) -> None:
-        """A preimage is public: whoever forwards or waits for it hears, at one confirmation."""
+    async def _secret(self, fact: seen.SeenSecret) -> None:
+        """A preimage is public: whoever forwards or waits for it hears, at one confirmation, and has saved it."""
         key = LockKey(sha256(fact.secret))
         self._world.registered[key] = fact.timestamp
         self._pending.secrets[key] = (fact.block.number, fact.log_index)
-        for actor in self._book.actors.values():
+        for actor in list(self._book.actors.values()):
             if any(lock.key == key for lock in our_locks(actor.channel).values()):
-                actor.post(events.SeenSecret(key=key, preimage=Preimage(fact.secret), at=fact.timestamp))
+                await self._ask(actor, events.SeenSecret(key=key, preimage=Preimage(fact.secret), at=fact.timestamp))
             for lock in closing.incoming_claimed(actor.channel):
                 if lock.key == key:
                     self._book.fulfil(actor.channel.id, lock.id, Preimage(fact.secret))
@@ -239,7 +243,6 @@ class Guard:
         for key in [key for key, (number, _) in self._pending.secrets.items() if number <= final]:
             del self._pending.secrets[key]  # registered for good, and before whatever is told from now on
             self._registering.pop(key, None)
-        await self._save_cursor(head.finalized if final <= deep else await self.chain.block(max(0, deep)))
 
     async def _deposit(self, fact: seen.SeenDeposit) -> None:
         actor = self._book.actors.get(fact.channel_id)
@@ -294,11 +297,26 @@ class Guard:
         if not self._looked:
             await self._look_again()
         await self._settle_down(head)
-        for actor in list(self._book.actors.values()):
-            if self._at_stake(actor.channel):
-                await self._visit(actor, head)
+        await self._visit_all(head)
+        final, deep = head.finalized, head.latest.number - self._world.network.confirmations + 1
+        await self._save_cursor(final if final.number <= deep else await self.chain.block(max(0, deep)))
         self._world.fault = None
         self._ticked()
+
+    async def _visit_all(self, head: Head) -> None:
+        """Those that are closing first; trouble with one keeps no other from its defence (I40)."""
+        trouble: Unreachable | None = None
+        for actor in sorted(self._book.actors.values(), key=lambda actor: actor.channel.phase is not Phase.CLOSING):
+            if not self._at_stake(actor.channel):
+                continue
+            try:
+                await self._visit(actor, head)
+            except Unreachable as fault:
+                trouble = fault
+            except (ChanneldError, ValueError, LookupError) as fault:
+                log.error("channel=%s cannot be looked after: %s", actor.channel.name, fault)
+        if trouble is not None:
+            raise trouble
 
     @staticmethod
     def _at_stake(channel: Channel) -> bool:
@@ -348,6 +366,8 @@ class Guard:
         channel = actor.channel
         unregistered = []
         for lock in our_locks(channel).values():
+            if lock.id in channel.lost or self._world.registered.get(lock.key, lock.expiry + 1) <= lock.expiry:
+                continue  # decided
             if head.finalized.timestamp > lock.expiry and lock.key not in unregistered:
                 at = await self.chain.registered_at(lock.key, head.finalized)
                 if not at:
@@ -411,7 +431,8 @@ class Guard:
                     signature_a=act.signature_a,
                     signature_b=act.signature_b,
                 )
-                await self._submit(f"challenge:{name}:{act.version}", call, act.before)
+                in_time = self._world.chain_time <= act.before  # later it is still good, until `finalize`
+                await self._submit(f"challenge:{name}:{act.version}", call, act.before if in_time else None)
             case closing.FinalizeAct():
                 call = contracts.finalize(token, terms, body_hash=act.body_hash, bond_to=act.bond_to)
                 await self._submit(f"finalize:{name}", call)
@@ -429,7 +450,7 @@ class Guard:
                 await self._submit(f"settle:{name}", call)
             case closing.ResolveAct():
                 call = contracts.resolve_locks(token, terms, act.locks, act.secrets)
-                await self._submit(f"resolve:{name}:{keccak(act.locks)[:4].hex()}", call)
+                await self._submit(f"resolve:{name}:{keccak(act.locks)[:16].hex()}", call)
             case closing.RegisterAct():
                 await self._register(act)
 
