@@ -29,7 +29,7 @@ BAD_IMPORTS = {
 CUSTOMERS_LIST = {"trio", "coincurve", "msgpack", "web3", "cryptography", "networkx"}
 
 
-NAMES = {"py-evm": "eth", "safe-pysha3": "sha3"}
+NAMES = {"pycryptodome": "Crypto", "py-evm": "eth", "safe-pysha3": "sha3"}
 """Libraries that are imported under another name than their own."""
 
 
