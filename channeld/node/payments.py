@@ -35,6 +35,13 @@ from routing.search import OwnChannel, Route, find_route
 
 log = logging.getLogger(__name__)
 MAX_ATTEMPTS: Final = 20
+_NO_WAY: Final = {
+    "own_channels_short": "insufficient_balance",
+    "unknown_payee": "no_route",
+    "fee_budget": "no_route",
+    "too_long": "no_route",
+}
+"""What callers are told of `routing.search.NoRoute`'s reasons; the text says more."""
 
 _decode = lru_cache(maxsize=1_024)(invoice.decode)
 """An invoice is read several times on its way to being paid; the same text always says the same."""
@@ -126,9 +133,10 @@ class Payments:
         Refused: the codes of `pay_invoice` in api.schema.
         """
         asked = self.read(text)
-        found = self.find(asked.payment_hash)
-        if found is None or found.state == "failed":
-            await self._begin(asked, text, amount, max_fee, timeout)
+        if asked.payment_hash not in self._running:  # else somebody has just asked, and it may not be saved yet
+            found = self.find(asked.payment_hash)
+            if found is None or found.state == "failed":
+                await self._begin(asked, text, amount, max_fee, timeout)
         running = self._running.get(asked.payment_hash)
         if running is not None:
             with trio.move_on_after(timeout + 5):
@@ -164,7 +172,7 @@ class Payments:
         self._world.must_be_safe()
         now = self._world.now
         if asked.payee == self._us:
-            raise Refused("invoice_own", "the invoice is our own")
+            raise Refused("invoice_own", "the invoice is our own", "it is for others to pay")
         if asked.is_expired(now):
             raise Refused("invoice_expired", f"the invoice expired {now - asked.expires_at} s ago", "ask for a new one")
         if asked.amount is not None and amount is not None and amount != asked.amount:
@@ -184,7 +192,12 @@ class Payments:
             *(now + timeout, now),
         )
         running = self._running[asked.payment_hash] = _Running()
-        await self._store.commit(batch)
+        try:
+            await self._store.commit(batch)
+        except ChanneldError:
+            del self._running[asked.payment_hash]
+            running.done.set()
+            raise
         self._nursery.start_soon(self._drive, asked, running)
 
     def resume(self) -> None:
@@ -227,7 +240,7 @@ class Payments:
                 try:
                     await self._attempt(asked, payment, exclude)
                 except Refused as fault:
-                    code, text = fault.code, fault.text
+                    code, text = _NO_WAY.get(fault.code, fault.code), fault.text
                     break
             await running.back.wait()
             if running.fulfilled or running.returned is None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import trio
@@ -44,6 +45,8 @@ COOP_VALID: Final = 600
 DISPUTE_GAS: Final = 600_000
 """What opening, closing, challenging and settling one channel may take together."""
 EVENT_WAIT: Final = 30.0
+TURN: Final = 5.0
+"""Seconds for which even a caller that has gone is waited for, until its transfers are saved."""
 
 
 @dataclass(kw_only=True)
@@ -67,6 +70,11 @@ class Service:
     randomness: Callable[[int], bytes]
     listen: HostPort
     stop_: trio.Event
+    _asking: dict[str, trio.Lock] = field(default_factory=dict)
+    """Held while a call under an idempotency key is made, so that a second one waits for its answer."""
+    _sending: set[tuple[bytes, bytes]] = field(default_factory=set)
+    """Channel and id of transfers that are queued and not saved yet."""
+    _sent: trio.Event = field(default_factory=trio.Event)
 
     # -- who we are
 
@@ -215,9 +223,11 @@ class Service:
         native = await chain.balance(us)
         needed = reserve + (amount if token == NATIVE else 0)
         if token != NATIVE and await chain.balance(us, token) < amount:
-            raise Refused("insufficient_funds", f"the account {hexed(us)} holds less than {amount} of the token")
+            text = f"the account {hexed(us)} holds less than {amount} of the token"
+            raise Refused("insufficient_funds", text, "send it some, or deposit less; channeld balance")
         if native < (amount if token == NATIVE else 0):
-            raise Refused("insufficient_funds", f"the account {hexed(us)} holds {native} wei, less than {amount}")
+            text = f"the account {hexed(us)} holds {native} wei, less than {amount}"
+            raise Refused("insufficient_funds", text, "send it some, or deposit less; channeld balance")
         if native < needed:
             raise Refused(
                 "insufficient_gas",
@@ -309,7 +319,8 @@ class Service:
     async def lookup_invoice(self, *, payment_hash: bytes) -> Json:
         rows = self.store.rows(f"{_INVOICE} WHERE hash = ?", payment_hash)
         if not rows:
-            raise Refused("unknown_invoice", f"no invoice of ours has the payment hash {hexed(payment_hash)}")
+            text = f"no invoice of ours has the payment hash {hexed(payment_hash)}"
+            raise Refused("unknown_invoice", text, "channeld invoice list")
         return self._invoice(rows[0])
 
     def _invoice(self, row: Sequence[Any]) -> Json:
@@ -340,12 +351,19 @@ class Service:
     ) -> Json:
         asked = self.payments.read(invoice)
         request = ["pay", invoice, None if amount is None else str(amount)]
-        told = self._answered(idempotency_key, request)
-        found = self.payments.find(asked.payment_hash)
-        if told is None and found is not None and found.state == "succeeded":
-            raise Refused("invoice_paid", "this invoice was paid by us already", "channeld payments shows the payment")
-        if told is None:
-            await self._remember(idempotency_key, request, {})
+        async with self._once(idempotency_key):
+            told = self._answered(idempotency_key, request)
+            found = self.payments.find(asked.payment_hash)
+            if told is None and found is not None and found.state == "succeeded":
+                raise Refused(
+                    "invoice_paid",
+                    "this invoice was paid by us already",
+                    "channeld payments shows the payment",
+                )
+            if told is not None and found is not None and found.state == "failed":
+                raise Refused(found.code or "payment_failed", found.text, "a new key tries again; nothing was paid")
+            if told is None:
+                await self._remember(idempotency_key, request, {})
         pays = asked.amount if asked.amount is not None else amount
         budget = max_fee
         if budget is None and pays is not None:
@@ -362,6 +380,8 @@ class Service:
         actor, now = self._actor(channel_id), self.world.now
         self.world.must_be_safe()
         ids = [PaymentId(one["id"] or self.randomness(16)) for one in transfers]
+        while any((channel_id, id_) in self._sending for id_ in ids):
+            await self._sent.wait()  # asked for already, and about to be saved
         known = self._transfers(channel_id, ids)
         fresh = {id_: one["amount"] for id_, one in zip(ids, transfers, strict=True) if id_ not in known}
         if sum(fresh.values()) > actor.channel.spendable:
@@ -371,8 +391,9 @@ class Service:
                 "nothing was sent",
             )
         waiters = [self.book.watch_transfer(actor.channel.id, id_) for id_ in fresh] if wait else []
-        replies = []
+        replies: list[Reply] = []
         for id_, amount in fresh.items():
+            self._sending.add((channel_id, id_))
             row = Batch()
             row.add(
                 "INSERT INTO transfers (channel, id, outgoing, amount, state, at) VALUES (?, ?, 1, ?, 'pending', ?)",
@@ -380,6 +401,12 @@ class Service:
             )
             replies.append(Reply())
             actor.post(Pay(payment_id=id_, amount=Amount(amount)), writes=row, reply=replies[-1])
+        with trio.move_on_after(TURN, shield=True):
+            for reply in replies:
+                await reply.done.wait()
+        self._sending.difference_update((channel_id, id_) for id_ in fresh)
+        self._sent.set()
+        self._sent = trio.Event()
         for reply in replies:
             await reply.wait()
         for waiter in waiters:
@@ -498,6 +525,20 @@ class Service:
         return self.store.rows("SELECT n, type, at, data FROM events WHERE n > ? ORDER BY n LIMIT ?", since, limit)
 
     # -- asked once, answered the same each time
+
+    @asynccontextmanager
+    async def _once(self, key: str | None) -> AsyncIterator[None]:
+        """One call at a time under that key."""
+        if key is None:
+            yield
+            return
+        lock = self._asking.setdefault(key, trio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            if not lock.locked():
+                self._asking.pop(key, None)
 
     def _answered(self, key: str | None, request: Sequence[object]) -> Json | None:
         """The first answer under that key; Refused (idempotency_conflict) if something else was asked then."""

@@ -1,0 +1,121 @@
+"""Asked twice is paid once, and the outcome is told to everybody who asked."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+
+import trio
+
+from channeld.base.errors import Refused
+from channeld.base.keys import Key, sha256
+from channeld.base.units import NATIVE, Amount, NodeId, Seconds
+from channeld.node.service import Service
+from channeld.wire import invoice
+from channeld.wire.invoice import Invoice
+from tests.roles import DOMAIN, START, lock_key, name, open_pair
+from tests.unit.node.parts import SECRET, Parts, parts
+
+PAYEE = Key(sha256(b"the payee"))
+
+
+def asked(**more: object) -> Invoice:
+    values: dict[str, object] = {
+        "domain": DOMAIN,
+        "token": NATIVE,
+        "amount": Amount(100),
+        "payment_hash": lock_key(1),
+        "payment_secret": SECRET,
+        "created": START,
+        "expiry": Seconds(3_600),
+        "description": "",
+        "payee": NodeId(PAYEE.public),
+        "min_final_delta": Seconds(20),
+        "hints": (),
+    }
+    return Invoice(**(values | more))  # type: ignore[arg-type]
+
+
+async def test_two_calls_at_once_begin_one_payment_and_hear_one_outcome(nursery: trio.Nursery) -> None:
+    with parts(nursery) as node:
+        text = invoice.encode(asked(), PAYEE)
+        told: list[str] = []
+
+        async def pay() -> None:
+            try:
+                await node.payments.pay(text, None, None, 5)
+            except Refused as fault:
+                told.append(fault.code)
+
+        with trio.fail_after(5):
+            async with trio.open_nursery() as callers:
+                callers.start_soon(pay)
+                callers.start_soon(pay)
+        assert len(told) == 2
+        assert len(set(told)) == 1
+        assert node.store.rows("SELECT state FROM payments") == [("failed",)]
+        assert len(node.store.rows("SELECT n FROM events WHERE type = 'payment_failed'")) == 1
+
+
+def service_of(node: Parts) -> Service:
+    """The calls that need no chain, no lines and no configuration."""
+    missing = {field.name: None for field in fields(Service) if field.init and field.default_factory is MISSING}
+    given = {"book": node.book, "store": node.store, "world": node.world, "payments": node.payments}
+    return Service(**(missing | given))  # type: ignore[arg-type]
+
+
+async def test_a_transfer_asked_for_twice_at_once_is_made_once(nursery: trio.Nursery) -> None:
+    """A caller that repeats itself neither pays twice nor stops the channel."""
+    with parts(nursery) as node:
+        actor = await node.add(open_pair().acceptor.channel)
+        service = service_of(node)
+        states: list[str] = []
+
+        async def send() -> None:
+            told = await service.send_transfers(
+                channel_id=actor.channel.id, transfers=[{"id": name(1), "amount": 10}], wait=False
+            )
+            states.append(told["state"])
+
+        with trio.fail_after(5):
+            async with trio.open_nursery() as callers:
+                for _ in range(3):
+                    callers.start_soon(send)
+        assert states == ["pending"] * 3
+        assert not actor.broken
+        out = actor.channel.outstanding
+        assert len(actor.channel.queue) + len(out.updates if out else ()) == 1
+
+
+async def test_a_failed_payment_asked_for_under_the_same_key_is_not_tried_again(nursery: trio.Nursery) -> None:
+    with parts(nursery) as node:
+        service, text = service_of(node), invoice.encode(asked(), PAYEE)
+        codes: list[str] = []
+
+        async def pay(key: str) -> None:
+            try:
+                await service.pay_invoice(invoice=text, amount=None, max_fee=5, timeout=5, idempotency_key=key)
+            except Refused as fault:
+                codes.append(fault.code)
+
+        for key in ("one", "one", "two"):
+            await pay(key)
+        assert codes == ["unknown_payee"] * 3
+        assert len(node.store.rows("SELECT n FROM events WHERE type = 'payment_failed'")) == 2
+
+
+async def test_one_key_used_by_two_callers_at_once_does_its_work_once(nursery: trio.Nursery) -> None:
+    with parts(nursery) as node:
+        service, text = service_of(node), invoice.encode(asked(), PAYEE)
+        codes: list[str] = []
+
+        async def pay() -> None:
+            try:
+                await service.pay_invoice(invoice=text, amount=None, max_fee=5, timeout=5, idempotency_key="one")
+            except Refused as fault:
+                codes.append(fault.code)
+
+        async with trio.open_nursery() as callers:
+            for _ in range(3):
+                callers.start_soon(pay)
+        assert codes == ["unknown_payee"] * 3
+        assert len(node.store.rows("SELECT n FROM events WHERE type = 'payment_failed'")) == 1
