@@ -22,7 +22,7 @@ from channeld.base.errors import Refused
 from channeld.base.keys import sha256
 from channeld.base.units import Amount, ChannelId, LockId, LockKey, Preimage
 from channeld.core import effects as note
-from channeld.core.channel import Channel
+from channeld.core.channel import Channel, Phase
 from channeld.core.events import CloseAlone, Fail, Fulfil, SeenSecret
 from channeld.core.messages import AddLock, Commit, FulfilLock, Transfer
 from channeld.core.updating import our_locks
@@ -291,6 +291,8 @@ class Book:
 
     def late(self, channel: Channel, commit: Commit) -> tuple[LockId, ...]:
         """Forwarded locks that this commit fulfils past their cut-off and whose secret is not yet safe upstream."""
+        if channel.phase is not Phase.OPEN:
+            return ()  # it answers no commit: this one only teaches preimages, and they are wanted
         found = []
         for update in commit.updates:
             if not isinstance(update, FulfilLock) or (channel.id, update.lock_id) in self._secured:
