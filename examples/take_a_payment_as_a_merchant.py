@@ -31,7 +31,7 @@ async def sell(node: Any, orders: dict[str, tuple[str, int]], till: trio.MemoryS
         news = await node.events(since=cursor, wait=True)
         cursor = news["cursor"]
         for event in news["events"]:
-            number = waiting.pop(str(event["data"].get("payment_hash")), None)
+            number = waiting.pop(str((event["data"].get("payment_hash"))), None)
             if event["type"] == "payment_received" and number is not None:
                 print(f"{number} is paid: here is {orders[number][0]}")
 

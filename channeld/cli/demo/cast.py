@@ -102,6 +102,13 @@ class Cast:
         """Of the newest block."""
         return int((await self.rpc.call("eth_getBlockByNumber", "latest", False))["timestamp"], 16)
 
+    async def after(self, moment: int) -> int:
+        """Move the dev chain's clock past `moment`; by how many seconds."""
+        jump = max(1, moment - await self.chain_time() + 1)
+        await self.rpc.call("evm_increaseTime", hex(jump))
+        await self.rpc.call("evm_mine")
+        return jump
+
     async def run_example(self, name: str, *words: str) -> dict[str, Any]:
         """Run a program of `examples/` to its end; the JSON it prints. Refused (program_failed) otherwise."""
         done = await trio.run_process(

@@ -173,7 +173,7 @@ async def _calls(cast: Cast) -> None:
         passed, took_all = trio.current_time() - started, sorted(took_all)
         p50, p99 = (1_000 * took_all[min(count - 1, count * part // 100)] for part in (50, 99))
         line.say(
-            f"{count} paid calls: p50 {p50:.0f} ms, p99 {p99:.0f} ms, {count / passed:.0f} a second;"
+            f"{count} paid calls, {WORKERS} at once: p50 {p50:.0f} ms, p99 {p99:.0f} ms, {count / passed:.0f} a second;"
             f" {usd(count * PRICE)} DemoUSD, 0 transactions",
             calls=count,
             p50_ms=round(p50, 1),
@@ -296,9 +296,7 @@ async def _caught(cast: Cast) -> None:
             tx=f"0x{seen.tx_hash.hex()}",
         )
     with cast.show.line("bond", "the dev chain's clock jumps past the deadline") as line:
-        jump = max(1, cast.closed["deadline"] - await cast.chain_time() + 1)
-        await cast.rpc.call("evm_increaseTime", hex(jump))
-        await cast.rpc.call("evm_mine")
+        jump = await cast.after(cast.closed["deadline"])
         with trio.fail_after(PATIENCE):
             found = await until(lambda: cast.facts(SeenFinal))
             status = await until(lambda: _earned(cast))
@@ -318,12 +316,15 @@ async def _earned(cast: Cast) -> dict[str, Any]:
 
 async def _challenge(cast: Cast, line: Line) -> SeenChallenge:
     """The challenge, once it is on chain; the line fails when the deadline is over."""
+    began = trio.current_time()
     while True:
         found = await cast.facts(SeenChallenge)
         if found:
             return found[-1]
         late = await cast.chain_time() > cast.closed["deadline"]
         line.must(not late, "nobody has challenged the old state before the deadline")
+        if cast.fault and trio.current_time() > began + IMPATIENCE:
+            await cast.after(cast.closed["deadline"])
         await trio.sleep(0.1)
 
 
