@@ -194,26 +194,27 @@ class Service:
         public: bool,
         idempotency_key: str | None,
     ) -> Json:
-        request = ["open", peer, token, str(amount), str(peer_amount), challenge_period, public]
-        if (answer := self._answered(idempotency_key, request)) is not None:
+        async with self._once(idempotency_key):
+            request = ["open", peer, token, str(amount), str(peer_amount), challenge_period, public]
+            if (answer := self._answered(idempotency_key, request)) is not None:
+                return answer
+            text = peer.removeprefix("0x")
+            if "@" in text:
+                await self.connect_peer(uri=text)
+            node = NodeId(bytes.fromhex(text[:66]))
+            coin = self.config.network.token(token)
+            await self._must_afford(coin, amount)
+            channel = await self.openings.open(
+                node,
+                token=coin,
+                amount=Amount(amount),
+                peer_amount=Amount(peer_amount),
+                challenge_period=None if challenge_period is None else Seconds(challenge_period),
+                public=public,
+            )
+            answer = {"channel_id": hexed(channel), "peer": hexed(node), "state": "opening", "open_tx": None}
+            await self._remember(idempotency_key, request, answer)
             return answer
-        text = peer.removeprefix("0x")
-        if "@" in text:
-            await self.connect_peer(uri=text)
-        node = NodeId(bytes.fromhex(text[:66]))
-        coin = self.config.network.token(token)
-        await self._must_afford(coin, amount)
-        channel = await self.openings.open(
-            node,
-            token=coin,
-            amount=Amount(amount),
-            peer_amount=Amount(peer_amount),
-            challenge_period=None if challenge_period is None else Seconds(challenge_period),
-            public=public,
-        )
-        answer = {"channel_id": hexed(channel), "peer": hexed(node), "state": "opening", "open_tx": None}
-        await self._remember(idempotency_key, request, answer)
-        return answer
 
     async def _must_afford(self, token: Address, amount: int) -> None:
         """The deposit, and gas and bond for a dispute about it."""
@@ -281,36 +282,37 @@ class Service:
     async def make_invoice(
         self, *, token: str, amount: int | None, description: str, expiry: int, idempotency_key: str | None
     ) -> Json:
-        request = ["invoice", token, None if amount is None else str(amount), description, expiry]
-        if (answer := self._answered(idempotency_key, request)) is not None:
+        async with self._once(idempotency_key):
+            request = ["invoice", token, None if amount is None else str(amount), description, expiry]
+            if (answer := self._answered(idempotency_key, request)) is not None:
+                return answer
+            network, now = self.config.network, self.world.now
+            preimage, secret = Preimage(self.randomness(32)), self.randomness(32)
+            coin = network.token(token)
+            asked = Invoice(
+                domain=self.domain,
+                token=coin,
+                amount=None if amount is None else Amount(amount),
+                payment_hash=LockKey(sha256(preimage)),
+                payment_secret=secret,
+                created=now,
+                expiry=Seconds(expiry),
+                description=description,
+                payee=self.node_key.public,
+                min_final_delta=network.final_delta,
+                hints=tuple(self.gossip.hints(coin)),
+            )
+            text = invoice.encode(asked, self.node_key)
+            batch = Batch()
+            batch.add(
+                "INSERT INTO invoices (hash, n, preimage, secret, text, token, amount, created, expires, state) "
+                "VALUES (?, (SELECT coalesce(max(n), 0) + 1 FROM invoices), ?, ?, ?, ?, ?, ?, ?, 'open')",
+                *(asked.payment_hash, preimage, secret, text, coin),
+                *(None if amount is None else wide(amount), now, asked.expires_at),
+            )
+            answer = shown.invoice_of(asked, text, network, now=now)
+            await self._remember(idempotency_key, request, answer, batch)
             return answer
-        network, now = self.config.network, self.world.now
-        preimage, secret = Preimage(self.randomness(32)), self.randomness(32)
-        coin = network.token(token)
-        asked = Invoice(
-            domain=self.domain,
-            token=coin,
-            amount=None if amount is None else Amount(amount),
-            payment_hash=LockKey(sha256(preimage)),
-            payment_secret=secret,
-            created=now,
-            expiry=Seconds(expiry),
-            description=description,
-            payee=self.node_key.public,
-            min_final_delta=network.final_delta,
-            hints=tuple(self.gossip.hints(coin)),
-        )
-        text = invoice.encode(asked, self.node_key)
-        batch = Batch()
-        batch.add(
-            "INSERT INTO invoices (hash, n, preimage, secret, text, token, amount, created, expires, state) "
-            "VALUES (?, (SELECT coalesce(max(n), 0) + 1 FROM invoices), ?, ?, ?, ?, ?, ?, ?, 'open')",
-            *(asked.payment_hash, preimage, secret, text, coin),
-            *(None if amount is None else wide(amount), now, asked.expires_at),
-        )
-        answer = shown.invoice_of(asked, text, network, now=now)
-        await self._remember(idempotency_key, request, answer, batch)
-        return answer
 
     async def decode_invoice(self, *, invoice: str) -> Json:
         asked = self.payments.read(invoice)

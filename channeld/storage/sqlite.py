@@ -36,7 +36,9 @@ _LAWS: Final = (sqlite3.IntegrityError, sqlite3.DataError, OverflowError, Unicod
 @dataclass(eq=False, slots=True)
 class _Waiting:
     batch: Batch
-    done: trio.Event = field(default_factory=trio.Event)
+    turn: trio.Event = field(default_factory=trio.Event)
+    """Set once it is written, or once it has to write what waits."""
+    written: bool = False
     fault: Exception | None = None
 
 
@@ -68,17 +70,23 @@ class SqliteStore:
         self._waiting.append(mine)
         with trio.CancelScope(shield=True):
             if self._busy:
-                await mine.done.wait()
-            else:
-                self._busy = True
-                try:
-                    await trio.lowlevel.checkpoint()  # whoever is ready now joins
-                    while self._waiting:
-                        await self._write_some()
-                finally:
-                    self._busy = False
+                await mine.turn.wait()
+            if not mine.written:
+                await self._lead()
         if mine.fault is not None:
             raise mine.fault
+
+    async def _lead(self) -> None:
+        """Write one transaction, and leave the next to the oldest of those that have come meanwhile."""
+        self._busy = True
+        try:
+            await trio.lowlevel.checkpoint()  # whoever is ready now joins
+            await self._write_some()
+        finally:
+            if self._waiting:
+                self._waiting[0].turn.set()
+            else:
+                self._busy = False
 
     async def _write_some(self) -> None:
         """One transaction of what waits, oldest first. Ends every waiter it took, whatever happens."""
@@ -92,7 +100,8 @@ class SqliteStore:
         else:
             await trio.to_thread.run_sync(self._write, taken)
         for one in taken:
-            one.done.set()
+            one.written = True
+            one.turn.set()
 
     def _write(self, taken: list[_Waiting]) -> None:
         if self._failed:
