@@ -66,6 +66,7 @@ def _faults() -> dict[str, Fault]:
         Number.PAYMENT_FAILED: {
             "no_route": "no path to the payee can carry the amount within fee and time",
             "payment_failed": "the payment was tried and failed; nothing was paid",
+            "payment_rejected": "the payee does not take it: unknown, paid or expired; nothing was paid",
             "payment_timeout": "the payment was given up at its time limit; nothing was paid",
         },
         Number.UNREACHABLE: {

@@ -6,9 +6,13 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import channeld
 from channeld.api.schema import FAULTS, NODE, TOWER, Number, number_of
+from channeld.node.payments import _NO_WAY, _payee_code
+from channeld.wire.failure import FailureCode
+from routing.search import Reason
 
 ROOT = Path(channeld.__file__).parent.parent
 
@@ -43,6 +47,12 @@ def test_every_code_we_refuse_by_has_a_meaning():
     found = list(raised())
     assert len(found) > 100, "the search finds nothing: was Refused renamed?"
     assert [f"{where}: {code}" for code, where in found if code not in FAULTS] == []
+
+
+def test_every_code_a_payment_may_end_with_has_a_meaning():
+    assert {_payee_code(code) for code in FailureCode} | {_NO_WAY.get(one, one) for one in get_args(Reason)} <= set(
+        FAULTS
+    )
 
 
 def test_codes_are_stable_words_in_one_family_each():
