@@ -167,7 +167,7 @@ class Lines:
         if found is not None:
             return found
         if address.node == self._key.public:
-            raise Refused("peer_refused", "that is our own node")
+            raise Refused("peer_refused", "that is our own node", "name another node's address")
         try:
             stream = await dial(address, self._key)
         except (Unreachable, PeerFault) as fault:

@@ -114,9 +114,10 @@ class Openings:
             raise Refused("unknown_peer", f"not connected to {peer.hex()}", "connect first, with id@host:port")
         period = challenge_period or self._config.period
         if not self._config.network.min_challenge_period <= period <= LONGEST_PERIOD:
-            raise Refused("bad_period", f"a challenge period of {period} s is not allowed on this network")
+            text = f"a challenge period of {period} s is not allowed on this network"
+            raise Refused("bad_period", text, f"{self._config.network.min_challenge_period} s to {LONGEST_PERIOD} s")
         if not 0 <= amount <= MAX_AMOUNT or amount + peer_amount == 0:
-            raise Refused("amount_too_small", "a channel needs a deposit")
+            raise Refused("amount_too_small", "a channel needs a deposit", "name an amount above 0")
         asked = self._proposal(token, amount, peer_amount, Seconds(period), public)
         ours = self._ours[asked.open_id] = _Ours(asked, line)
         line.send([asked])
