@@ -31,9 +31,9 @@ async def sell(node: Any, orders: dict[str, tuple[str, int]], till: trio.MemoryS
         news = await node.events(since=cursor, wait=True)
         cursor = news["cursor"]
         for event in news["events"]:
-            number = waiting.pop(str((event["data"].get("payment_hash"))), None)
-            if event["type"] == "payment_received" and number is not None:
-                print(f"{number} is paid: here is {orders[number][0]}")
+            order = waiting.pop(str(event["data"].get("payment_hash")), "")
+            if event["type"] == "payment_received" and order:
+                print(f"{order} is paid: here is {orders[order][0]}")
 
 
 async def main() -> None:

@@ -140,7 +140,7 @@ def balances(lines: Lines) -> None:
     assert party["hub"]["fees"] == str(2_000 + 201 * 10)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_the_demo_holds_and_its_processes_are_what_they_say(place: Path):
     with demo(place, "--exit") as process:
         lines = read(process, until="shop")
@@ -164,7 +164,7 @@ def test_the_demo_holds_and_its_processes_are_what_they_say(place: Path):
     assert (place / "kept" / "tower.log").exists()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("fault", BREAKS)
 def test_a_fault_makes_its_line_fail(fault: str, place: Path):
     with demo(place, "--break", fault) as process:

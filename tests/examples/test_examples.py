@@ -75,6 +75,7 @@ def test_every_example_is_run_here():
     assert {path.name for path in (ROOT / "examples").glob("*.py")} == PROGRAMS | set(SAYS)
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("name", SAYS)
 def test_an_example_says_what_happens(name: str, place: Path):
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("CHANNELD_", "XDG_"))}
@@ -85,7 +86,7 @@ def test_an_example_says_what_happens(name: str, place: Path):
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=220,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr

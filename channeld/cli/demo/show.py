@@ -163,6 +163,8 @@ def _why(fault: BaseException) -> str:
     """One line of what went wrong."""
     while isinstance(fault, BaseExceptionGroup):
         fault = fault.exceptions[0]
+    if isinstance(fault, Failed):
+        return fault.why
     if isinstance(fault, trio.TooSlowError):
         return "it took too long"
     told = ending(fault)

@@ -21,7 +21,7 @@ FEE_PPM: Final = 100
 PAYMENT: Final = 20 * DOLLAR
 WORKERS: Final = 4
 """Calls to the shop under way at once."""
-PATIENCE: Final = 30.0
+PATIENCE: Final = 60.0
 """Seconds that an act may take before its line fails."""
 IMPATIENCE: Final = 6.0
 """The same where it is broken on purpose."""
@@ -52,9 +52,9 @@ async def play(cast: Cast) -> None:
     await _audit(cast)
 
 
-def patience(cast: Cast) -> float:
-    """How long to wait for what an honest run does at once."""
-    return IMPATIENCE if cast.fault else PATIENCE
+def patience(cast: Cast, *faults: str) -> float:
+    """How long to wait for what an honest run does at once; less where one of `faults` makes the wait vain."""
+    return IMPATIENCE if cast.fault in faults else PATIENCE
 
 
 # -- channels and payments
@@ -93,11 +93,12 @@ async def _pay(cast: Cast) -> None:
         before = await _ours(cast)
         async with cast["payer"].client() as payer, cast["merchant"].client() as merchant:
             paid: dict[str, Any] = {}
-            with trio.move_on_after(patience(cast)):
+            limit = patience(cast, "hub-stopped", "preimage-withheld")
+            with trio.move_on_after(limit):
                 paid = await _paid(payer, merchant, line)
             if not paid:
                 (last,) = (await payer.list_payments(limit=1))["payments"]
-                line.must(False, f"the payment is {last['state']} after {patience(cast):.0f} s: no preimage has come")
+                line.must(False, f"the payment is {last['state']} after {limit:.0f} s: no preimage has come")
             told = await merchant.lookup_invoice(payment_hash=paid["id"])
         line.equal("the payment", (paid["state"], paid["hops"]), ("succeeded", 2))
         line.equal("the merchant's invoice", (told["state"], told["received"]), ("paid", str(PAYMENT)))
@@ -165,7 +166,7 @@ async def _calls(cast: Cast) -> None:
     with cast.show.line("calls", "paid calls") as line:
         before, nonces, started = await _ours(cast), await _nonces(cast), trio.current_time()
         took_all: list[float] = []
-        with trio.fail_after(60):
+        with trio.fail_after(2 * PATIENCE):
             await _many(cast, line, count, took_all)
         line.equal("the number of answers", len(took_all), count)
         await _moved(cast, line, before, count * PRICE, count * fee(PRICE))
@@ -323,7 +324,7 @@ async def _challenge(cast: Cast, line: Line) -> SeenChallenge:
             return found[-1]
         late = await cast.chain_time() > cast.closed["deadline"]
         line.must(not late, "nobody has challenged the old state before the deadline")
-        if cast.fault and trio.current_time() > began + IMPATIENCE:
+        if trio.current_time() > began + patience(cast, "tower-stopped", "tower-emptied"):
             await cast.after(cast.closed["deadline"])
         await trio.sleep(0.1)
 
