@@ -7,6 +7,7 @@ makes failing its lock impossible from the moment it is recorded in `claims`, wh
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from channeld.base.digests import Lock
 from channeld.base.errors import Refused
@@ -16,6 +17,9 @@ from channeld.core.channel import Channel, Phase
 from channeld.core.effects import Queued, Returned, Step
 from channeld.core.events import Cancel, Fail, Fulfil, Offer, Pay
 from channeld.core.messages import AddLock, FailLock, FulfilLock, Transfer, Update
+
+MAX_QUEUE: Final = 16_384
+"""Most updates that wait for a proposal; also what a saved channel can hold."""
 
 
 def pay(channel: Channel, event: Pay) -> Step:
@@ -65,6 +69,9 @@ def fail(channel: Channel, event: Fail) -> Step:
 
 
 def cancel(channel: Channel, event: Cancel) -> Step:
+    """R8: once a close was seen, even a proposal that was dropped may still be enforced: nothing is taken back."""
+    if channel.onchain is not None:
+        raise Refused("already_offered", f"channel {channel.name} is closing: what it offered may stand there")
     left = tuple(u for u in channel.queue if not (isinstance(u, AddLock) and u.lock.id == event.lock_id))
     if len(left) == len(channel.queue):
         raise Refused("already_offered", f"lock {event.lock_id} of {channel.name} is not in the queue any more")
@@ -107,6 +114,8 @@ def _may_offer(channel: Channel, amount: Amount) -> None:
         raise Refused("channel_closing", f"channel {channel.name} is {channel.phase.value} and takes nothing new")
     if not 0 < amount <= MAX_AMOUNT:
         raise Refused("bad_amount", f"an amount of {amount} cannot be sent")
+    if len(channel.queue) >= MAX_QUEUE:
+        raise Refused("busy", f"channel {channel.name} has {MAX_QUEUE} updates waiting", "is the peer connected?")
     if amount > channel.spendable:
         raise Refused(
             "insufficient_balance",

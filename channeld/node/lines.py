@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import trio
 
 from channeld.base.digests import Domain
-from channeld.base.errors import Answer, Broken, Malformed, PeerFault, Refused, Unreachable
+from channeld.base.errors import Answer, Broken, ChanneldError, Malformed, PeerFault, Refused, Unreachable
 from channeld.base.keys import Key
 from channeld.base.units import ChannelId, NodeId, short
 from channeld.core import messages as core
@@ -41,7 +41,8 @@ OVERHEAD: Final = 48
 """What a message that waits takes beside its bytes."""
 PONG_ROOM: Final = 256 * 1024
 """With more than this unsent a ping is passed over: a peer that pings and does not read gets nothing to keep."""
-MAX_BACKLOG: Final = 8_192
+MAX_BACKLOG: Final = 128
+"""Messages of a channel that may wait for its turn; a commit is one, with all its updates."""
 _CLOSED: Final = (Phase.CLOSED, Phase.SETTLED)
 
 
@@ -239,6 +240,11 @@ class Lines:
                     await self._listen(line, more)
                 except (PeerFault, Unreachable) as error:
                     fault = error
+                except (
+                    ChanneldError
+                ) as error:  # a fault of ours in answering one peer: the line ends, the node does not
+                    log.critical("peer=%s the line is cut: %s", short(line.peer[1:]), error)
+                    fault = PeerFault(Answer.DISCONNECT, "a fault of ours")
                 finally:
                     self._leave(line)
             nursery.cancel_scope.cancel()

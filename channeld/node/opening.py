@@ -85,6 +85,7 @@ class Openings:
         self._randomness, self._start, self._nursery = randomness, start, nursery
         self._contracts: Contracts = chain.contracts
         self._allowance = trio.Lock()
+        self._to_match: dict[ChannelId, Amount] = {}
         self._ours: dict[bytes, _Ours] = {}
         self._theirs: dict[tuple[NodeId, ChannelId], _Theirs] = {}
 
@@ -293,7 +294,8 @@ class Openings:
         ours.answered.set()
 
     async def _agreed(self, line: Line, said: wire.ChannelAgreed) -> None:
-        theirs = self._theirs.pop((line.peer, said.channel_id), None)
+        name = (line.peer, said.channel_id)
+        theirs = self._theirs.get(name)  # it keeps its nonce taken until the channel does
         if theirs is None:
             return
         channel = theirs.channel
@@ -307,8 +309,9 @@ class Openings:
         )
         await self._save(channel, text, theirs.match)
         await self._begin(channel, line)
+        del self._theirs[name]
         if theirs.match:
-            self._nursery.start_soon(self._fund, channel, theirs.match)
+            self._to_match[channel.id] = theirs.match
 
     async def _save(self, channel: Channel, text: bytes, amount: Amount) -> None:
         batch = Batch()
@@ -333,10 +336,20 @@ class Openings:
     def resume(self) -> None:
         """After a restart: deposits that were meant and may not have been submitted; submitting twice is once."""
         for actor in self._book.actors.values():
-            if actor.channel.phase is Phase.OPENING:
-                for (amount,) in self._store.rows("SELECT amount FROM openings WHERE id = ?", actor.channel.id):
-                    if any(amount):
-                        self._nursery.start_soon(self._fund, actor.channel, Amount(int.from_bytes(amount, "big")))
+            channel = actor.channel
+            if channel.phase not in (Phase.OPENING, Phase.OPEN):
+                continue
+            for (amount,) in self._store.rows("SELECT amount FROM openings WHERE id = ?", channel.id):
+                if any(amount) and channel.we is Side.B:
+                    self._to_match[channel.id] = Amount(int.from_bytes(amount, "big"))
+                    self.changed(channel)
+                elif any(amount) and channel.phase is Phase.OPENING:
+                    self._nursery.start_soon(self._fund, channel, Amount(int.from_bytes(amount, "big")))
+
+    def changed(self, channel: Channel) -> None:
+        """Our own deposit follows the opener's, so that asking for one costs a stranger as much."""
+        if channel.id in self._to_match and channel.told[Side.A]:
+            self._nursery.start_soon(self._fund, channel, self._to_match.pop(channel.id))
 
     async def _fund(self, channel: Channel, amount: Amount) -> None:
         try:

@@ -279,6 +279,7 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
     def changed(channel: Channel) -> None:
         towers.changed(channel)
         gossip.changed(channel)
+        openings.changed(channel)
 
     book.changed = changed
     book.load()
