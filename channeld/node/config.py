@@ -65,7 +65,7 @@ class Config:
     policies: Mapping[Address, TokenPolicy] = field(default_factory=dict)
     """Tokens with terms of their own; see `policy_for`."""
 
-    rpc: tuple[str, ...] = setting("chain.rpc", many(url, 4), (), "JSON-RPC endpoints; with two, each checks the other")
+    rpc: tuple[str, ...] = setting("chain.rpc", many(url, 4), (), "JSON-RPC endpoints; the first that answers is used")
     alias: str = setting("alias", text(32), "", "a name for people, announced to the network")
     listen: tuple[str, int] = setting(
         "peers.listen",

@@ -23,7 +23,7 @@ class TowerConfig:
     socket: Path
     """Of the tower's own API."""
 
-    rpc: tuple[str, ...] = setting("chain.rpc", many(url, 4), (), "JSON-RPC endpoints; with two, each checks the other")
+    rpc: tuple[str, ...] = setting("chain.rpc", many(url, 4), (), "JSON-RPC endpoints; the first that answers is used")
     alias: str = setting("alias", text(32), "", "a name for people")
     listen: tuple[str, int] = setting(
         "tower.listen",
