@@ -273,8 +273,8 @@ class Channel:
 
     @property
     def balance(self) -> Amount:
-        """What we own in `current` and have not locked, counting our deposit as the peer announced it."""
-        return Amount(self.current.body.balance(self.we, self.heard[self.we]))
+        """What we own in `current` and have not locked. A deposit of ours that only the peer has seen counts nothing."""
+        return Amount(max(0, self.current.body.balance(self.we, min(self.heard[self.we], self.told[self.we]))))
 
     @property
     def spendable(self) -> Amount:
