@@ -77,6 +77,7 @@ def test_calls_told_again_after_a_restart_come_to_the_same_end() -> None:
     """The first call is told again when the second has been followed up already."""
     channel = settled()
     first, second = resolved(START + 150, LOCKS[1:]), resolved(START + 250, LOCKS[2:])
+    left = names(LOCKS)
     for fact in (first, second, first, second):
         left = left_after(channel, fact, {}, {})
         assert channel.onchain is not None
