@@ -273,7 +273,7 @@ class Channel:
 
     @property
     def balance(self) -> Amount:
-        """What we own in `current` and have not locked. A deposit of ours that only the peer has seen counts nothing."""
+        """What we own in `current` and have not locked; a deposit that only the peer has seen counts nothing."""
         return Amount(max(0, self.current.body.balance(self.we, min(self.heard[self.we], self.told[self.we]))))
 
     @property

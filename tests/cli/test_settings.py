@@ -146,9 +146,9 @@ def test_the_file_that_init_writes_holds_every_default(tmp_path, kind, load_it):
 
 
 def test_where_the_daemon_is(tmp_path):
-    environ = {"HOME": "/home/me", "XDG_RUNTIME_DIR": "/run/user/7"}
+    environ = {"HOME": "/srv/me", "XDG_RUNTIME_DIR": "/run/user/7"}
     assert place({}, environ).socket.as_posix() == "/run/user/7/channeld/dev/rpc.sock"
-    assert place({"network": "base"}, environ).data_dir.as_posix() == "/home/me/.local/share/channeld/base"
+    assert place({"network": "base"}, environ).data_dir.as_posix() == "/srv/me/.local/share/channeld/base"
     assert place({"data_dir": "/d"}, environ).socket.as_posix() == "/d/rpc.sock"
     assert place({}, {"CHANNELD_DATA_DIR": "/d", "CHANNELD_API_SOCKET": "s"}).socket.as_posix() == "/d/s"
     (tmp_path / FILE).write_text("network = 'base'\n[api]\nsocket = 'here'\n")
