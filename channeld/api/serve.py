@@ -25,6 +25,7 @@ import trio
 from channeld.api.kinds import Json
 from channeld.api.methods import CallError, Service, dispatch
 from channeld.api.schema import NODE, Number, Schema
+from channeld.base import shallow
 from channeld.base.errors import Refused
 
 log = logging.getLogger(__name__)
@@ -302,6 +303,7 @@ class _Connection:
         if not line.strip():
             return
         try:
+            shallow.check(line)
             said = _decode(line.decode())
         except (ValueError, RecursionError):
             self._fail(

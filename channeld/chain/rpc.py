@@ -16,8 +16,8 @@ from typing import Any, Final, Self
 import httpx
 import trio
 
+from channeld.base import shallow
 from channeld.base.errors import ChanneldError, Unreachable
-from channeld.chain import shallow
 
 MAX_ANSWER: Final = 32 * 2**20
 """Bytes of one HTTP answer that are read at most."""

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from channeld.base import shallow
 from channeld.base.errors import Refused
 from channeld.base.units import Address
-from channeld.chain import shallow
 from channeld.chain.devchain.faults import INVALID_REQUEST, PARSE_ERROR, RpcFault
 from channeld.chain.devchain.http import serve_stream
 from channeld.chain.devchain.keys import DEV_BALANCE, DEV_CHAIN_ID, dev_keys
