@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from itertools import groupby
@@ -52,11 +52,10 @@ class SqliteStore:
         self._failed: str | None = None
         self._lock = threading.Lock()
         try:
-            self._writer = _open(path)
-            _migrate(self._writer)
+            self._writer = _open(path, _migrate)
+            self._reader = self._writer if str(path) == ":memory:" else _open(path)
         except sqlite3.DatabaseError as fault:
             raise Refused("bad_database", f"{path}: {fault}", "is it a channeld database?") from fault
-        self._reader = self._writer if str(path) == ":memory:" else _open(path)
 
     def close(self) -> None:
         """After the last commit. Leaves one file, without journal."""
@@ -152,11 +151,18 @@ class SqliteStore:
             yield load(saved)
 
 
-def _open(path: Path | str) -> sqlite3.Connection:
+def _open(path: Path | str, prepare: Callable[[sqlite3.Connection], None] | None = None) -> sqlite3.Connection:
+    """A connection that keeps the promise; closed again if it cannot, or if `prepare` refuses."""
     connection = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False, timeout=10)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        if prepare is not None:
+            prepare(connection)
+    except (sqlite3.DatabaseError, Refused):
+        connection.close()
+        raise
     return connection
 
 
