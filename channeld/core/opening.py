@@ -1,4 +1,4 @@
-"""Deposits, and the moment a channel can pay (protocol R6; design §3).
+"""Deposits, and the moment a channel can pay (R6; contracts/README.md).
 
 Opening needs no signature: a deposit alone is safe, since a close without a state returns it. A channel is open
 once we have told the peer a deposit that we saw at our own finality and the peer has told us one. What is told

@@ -1,7 +1,7 @@
 """Two honest nodes over a wire that cuts anywhere, each of which may crash back to what it saved (protocol R1-R15).
 
-The laws of protocol.md, checked after every step; when the faults stop, everything that was queued must have come to
-an end that both sides see alike. Locks, deposits, closing together and the registry of secrets take part.
+The laws of channeld/core/README.md, checked after every step; when the faults stop, everything that was queued must
+have come to an end that both sides see alike. Locks, deposits, closing together and the registry of secrets take part.
 """
 
 from __future__ import annotations
