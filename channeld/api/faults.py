@@ -120,7 +120,7 @@ def _faults() -> dict[str, Fault]:
             "preimage_known": "the lock can be taken, so it is not given back",
             "program_failed": "a program that the demo started failed",
             "refused": "what was asked for cannot be done now; nothing changed",
-            "safe_mode": "the chain's head is too old or the RPCs disagree: nothing new is begun",
+            "safe_mode": "the chain's head is too old or cannot be read: nothing new is begun",
             "start_failed": "a program that the demo started does not answer",
             "store_foreign": "the file is no tower's store of this version",
             "store_in_use": "another process uses the store",

@@ -60,6 +60,9 @@ async def test_safe_mode_refuses_new_locks_and_ends_by_itself(town: Stage) -> No
                     await trio.sleep(0.2)
             paid = await client.pay_invoice(invoice=asked[1]["invoice"])
         assert paid["state"] == "succeeded"
+        async with payee.client() as client:
+            told = await client.lookup_invoice(payment_hash=asked[2]["payment_hash"])
+        assert (pending["state"] == "succeeded") == (told["state"] == "paid"), "one outcome on both ends"
 
 
 async def _pay(payer: Actor, text: str, outcome: dict[str, str]) -> None:

@@ -35,8 +35,9 @@ async def test_the_hub_dies_five_times_with_two_hundred_locks_pending(town: Stag
                 nursery.start_soon(_pay, client, one["invoice"], one["payment_hash"], outcomes)
             await _pending(hub, left, 200)
             if moment % 2:  # every other time in the middle of the wave of fulfils
+                assert (await channel(hub, left))["locks"] >= 200
                 os.kill(payee.pid, signal.SIGCONT)
-                await trio.sleep(chance.uniform(0.02, 0.4))
+                await trio.sleep(chance.uniform(0.0, 0.05))
                 await hub.kill()
             else:
                 await trio.sleep(chance.uniform(0.0, 0.3))
