@@ -80,11 +80,11 @@ async def _same_outcomes(payer: Actor, payee: Actor, hashes: list[str], outcomes
 
 
 async def _quiet(actors: list[Actor]) -> None:
-    """Wait until no lock is pending anywhere."""
+    """Wait until no lock is pending anywhere, and every line stands again."""
     with trio.fail_after(60):
         for actor in actors:
             for opened in await balances(actor):
-                while (await channel(actor, opened))["locks"]:
+                while (shown := await channel(actor, opened))["locks"] or not shown["connected"]:
                     await trio.sleep(0.1)
 
 
