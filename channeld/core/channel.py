@@ -196,8 +196,6 @@ class Channel:
     salt_theirs: bytes
     max_locks: int
     public: bool = False
-    memo_seal: bytes = b""
-    """48 bytes of the peer's for the deposit memo, until the channel is open."""
 
     phase: Phase = Phase.OPENING
     told: tuple[Amount, Amount] = (Amount(0), Amount(0))

@@ -73,7 +73,7 @@ def ended() -> Channel:
 
 
 CHANNELS: dict[str, Callable[[], Channel]] = {
-    "fresh": lambda: replace(channels()[1], public=True, memo_seal=b"m" * 48),
+    "fresh": lambda: replace(channels()[1], public=True),
     "busy": busy,
     "failing": failing,
     "asker": lambda: leaving(Side.A),
