@@ -12,14 +12,15 @@ PIP := @$(BIN)/python -m pip -qq --disable-pip-version-check
 RUN_LOCK := .ci/requirements.lock
 TEST_LOCK := .ci/requirements-test.lock
 
-.PHONY: help demo test check unit format tools lock bench clean
+.PHONY: help demo test check unit format tools lock bench bench-gas verify verify-report clean
 
 help:
 	@echo "make demo     a payment-channel network on this machine, a cheat and an audit"
 	@echo "make test     the whole test suite; JOBS=$(JOBS) processes, PYTEST_ARGS='-k name' narrows it"
 	@echo "make check    format, lint, types, import floors and unit tests, in under two minutes"
 	@echo "make tools    anvil and forge into tests/tools, for the tests that compare with them (needs npm)"
-	@echo "make bench    the numbers, in a table and in build/bench.json"
+	@echo "make bench    the numbers, in a table and in build/bench.json; make bench-gas: every call of the contracts"
+	@echo "make verify   the long campaigns, hours; goes on where it was; PART=forge SEED=2 picks one and its chances"
 	@echo "make lock     rewrite the locks in .ci/ after a change of setup.cfg"
 	@echo "make format   format and fix what can be fixed"
 	@echo "make clean    remove what these made"
@@ -46,6 +47,15 @@ format: $(VENV)/test.stamp
 
 bench: $(VENV)/test.stamp
 	$(BIN)/python -m tests.bench
+
+bench-gas: $(VENV)/test.stamp
+	$(BIN)/python -m tests.bench.gas
+
+verify: $(VENV)/test.stamp
+	$(BIN)/python -m tests.verify $(if $(PART),--part $(PART)) $(if $(SEED),--seed $(SEED))
+
+verify-report: $(VENV)/test.stamp
+	$(BIN)/python -m tests.verify --report
 
 tools: tests/tools/node_modules/.package-lock.json
 

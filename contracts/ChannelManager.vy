@@ -13,13 +13,13 @@
         record  keccak256(abi_encode(body_hash, bond_to)) while closing; later the hash of the unresolved locks
 
         deadline 0 means open. Once dead, the two deposit fields hold what unresolved locks still hold back.
+        Each event of a channel carries its new word: the logs alone give every channel's storage and every payout.
 """
 
 from ethereum.ercs import IERC20
-
-interface ISecretRegistry:
-    def register(secrets: DynArray[bytes32, 128]): nonpayable
-    def registered_at(key: bytes32) -> uint256: view
+from interfaces import IERC3009
+from interfaces import IPermit2
+from interfaces import ISecretRegistry
 
 struct Terms:
     participant_a: address  # signing keys of the two sides
@@ -31,61 +31,83 @@ struct Terms:
     close_bond: uint256  # native wei
     nonce: uint256
 
-event Deposited:
-    channel_id: indexed(bytes32)
-    token: address
+struct Signature:
+    r: bytes32
+    vs: bytes32  # EIP-2098: s in the lower half of the order, with v - 27 in the highest bit
+
+struct Deposit:
     terms_hash: bytes32
     side: uint256
     amount: uint256
-    deposit_a: uint256
-    deposit_b: uint256
-    memo: Bytes[192]
+    memo: bytes32[6]
+
+struct Order:
+    valid_until: uint256  # last block.timestamp at which it counts
+    signature: Signature  # the closer's, of the Close
+
+struct Challenge:
+    token: address
+    terms: Terms
+    version: uint256
+    body_hash: bytes32
+    signature_a: Signature  # of the State; empty where a participant sends the call itself
+    signature_b: Signature
+    payout: address  # who gets the bond, as delegated; zero without a delegation
+    delay: uint256  # seconds after the close before which the delegation does not count (the challenge does)
+    delegation: Signature  # the victim's, of the Delegation
+
+struct Body:
+    net: int256  # what A gives B, may be negative; clamped to the deposits
+    locked_ab: uint256  # what A's locks hold back; clamped to what A has
+    locked_ba: uint256  # what B's locks hold back; clamped to what B has
+    locks_hash: bytes32  # keccak256 of the packed lock list
+    blind: bytes32
+
+event Deposited:
+    channel_id: indexed(bytes32)
+    word: uint256
+
+event Memo:
+    channel_id: indexed(bytes32)
+    memo: bytes32[6]
 
 event Cooperated:
     channel_id: indexed(bytes32)
-    version: uint256
-    net: int128
+    word: uint256
     paid_a: uint256
     paid_b: uint256
-    deposit_a: uint256
-    deposit_b: uint256
 
 event Closed:
     channel_id: indexed(bytes32)
-    closer_side: uint256
-    version: uint256
+    word: uint256
     body_hash: bytes32
-    deadline: uint256
     salt: bytes32
     closing_index: uint256
 
 event Challenged:
     channel_id: indexed(bytes32)
-    version: uint256
+    word: uint256
     body_hash: bytes32
     bond_to: address
 
 event Finalized:
     channel_id: indexed(bytes32)
-    version: uint256
+    word: uint256
     bond_to: address
     bond: uint256
 
 event Settled:
     channel_id: indexed(bytes32)
-    version: uint256
+    word: uint256
     paid_a: uint256
     paid_b: uint256
-    locked_ab: uint256
-    locked_ba: uint256
     locks_hash: bytes32
 
 event LocksResolved:
     channel_id: indexed(bytes32)
+    word: uint256
     paid_a: uint256
     paid_b: uint256
-    locked_ab: uint256
-    locked_ba: uint256
     locks_hash: bytes32
 
 event Owed:
@@ -106,13 +128,17 @@ VOID: constant(uint256) = 8  # a cooperate has overtaken the recorded state: it 
 FINAL: constant(uint256) = 16  # the outcome is fixed and the bond paid
 DEAD: constant(uint256) = 32  # settled; nothing can be deposited, closed or settled again
 
+MASK80: constant(uint256) = 2**80 - 1
 MASK88: constant(uint256) = 2**88 - 1
 MASK40: constant(uint256) = 2**40 - 1
 MASK32: constant(uint256) = 2**32 - 1
+MASK255: constant(uint256) = 2**255 - 1
 MAX_PERIOD: constant(uint256) = 30 * 86400
 # half the order of secp256k1 (EIP-2)
 HALF_ORDER: constant(uint256) = 57896044618658097711785492504343953926418782139537452191302581570759080747168
 
+MAX_DEPOSITS: constant(uint256) = 64
+MAX_CHALLENGES: constant(uint256) = 32
 LOCK_BYTES: constant(uint256) = 57
 MAX_LOCKS: constant(uint256) = 512
 MAX_LOCK_LIST: constant(uint256) = 29184  # LOCK_BYTES * MAX_LOCKS
@@ -135,11 +161,17 @@ STATE_TYPE: constant(bytes32) = keccak256("State(bytes32 channelId,uint40 versio
 COOPERATE_TYPE: constant(bytes32) = keccak256(
     "Cooperate(bytes32 channelId,uint40 version,int128 net,uint128 outA,uint128 outB,uint64 validUntil)"
 )
+CLOSE_TYPE: constant(bytes32) = keccak256(
+    "Close(bytes32 channelId,uint40 version,bytes32 bodyHash,uint64 validUntil)"
+)
 DELEGATION_TYPE: constant(bytes32) = keccak256(
     "Delegation(bytes32 channelId,uint40 version,address payout,uint32 delay)"
 )
+WITNESS_TYPE: constant(bytes32) = keccak256("ChannelDeposit(bytes32 channelId,uint8 side,bytes32 memoHash)")
+WITNESS_TEXT: constant(String[153]) = "ChannelDeposit witness)ChannelDeposit(bytes32 channelId,uint8 side,bytes32 memoHash)TokenPermissions(address token,uint256 amount)"
 
 REGISTRY: public(immutable(ISecretRegistry))
+PERMIT2: public(immutable(IPermit2))
 MIN_PERIOD: public(immutable(uint256))
 
 words: HashMap[bytes32, uint256]
@@ -151,14 +183,16 @@ closings: public(uint256)
 
 
 @deploy
-def __init__(registry: address, min_period: uint256):
+def __init__(registry: address, permit2: address, min_period: uint256):
     """
     @param registry the SecretRegistry whose times decide locks
+    @param permit2 the Permit2 of this chain; deposits by Permit2 revert where there is none
     @param min_period lower bound of the challenge period, seconds
     """
     assert registry.is_contract, "registry"
-    assert min_period > 0 and min_period <= MAX_PERIOD, "period"
+    assert min_period != 0 and min_period <= MAX_PERIOD, "period"
     REGISTRY = ISecretRegistry(registry)
+    PERMIT2 = IPermit2(permit2)
     MIN_PERIOD = min_period
 
 
@@ -167,45 +201,143 @@ def __init__(registry: address, min_period: uint256):
 
 @external
 @payable
-def deposit(token: address, terms_hash: bytes32, side: uint256, amount: uint256, memo: Bytes[192] = b""):
+def deposit(
+    token: address, terms_hash: bytes32, side: uint256, amount: uint256, memo: bytes32[6] = empty(bytes32[6])
+):
     """
     @notice Open a channel or add to it, for either side. Credits what arrives.
-    @dev Reverts: side, value, transfer, nothing, not open, too much
+    @dev Anyone may call. An ERC-20 is taken from the sender, by its allowance. Emits Deposited, and Memo before it
+         if there is one.
+         Reverts: value, token, transfer, side, nothing, not open, too much
     @param token ERC-20 contract, or zero for the native coin
     @param terms_hash keccak256(abi_encode(terms))
     @param side whose deposit grows: 0 for A, 1 for B
     @param amount base units; for the native coin exactly what is sent along
-    @param memo any bytes, only logged
+    @param memo any 192 bytes, only logged; none if the first word is zero
     """
-    assert side < 2, "side"
-    channel_id: bytes32 = self._channel_id(token, terms_hash)
-    word: uint256 = self.words[channel_id]
-    assert (word >> 8) & MASK32 == 0, "not open"
     received: uint256 = amount
     if token == empty(address):
         assert msg.value == amount, "value"
     else:
         assert msg.value == 0, "value"
         received = self._pull(token, amount)
-    assert received != 0, "nothing"
-    deposit_a: uint256 = word >> 168
-    deposit_b: uint256 = (word >> 80) & MASK88
-    if side == 0:
-        deposit_a += received
+    if memo[0] != empty(bytes32):
+        log Memo(channel_id=self._channel_id(token, terms_hash), memo=memo)
+    self._credit(token, terms_hash, side, received)
+
+
+@external
+@payable
+def deposit_many(token: address, deposits: DynArray[Deposit, MAX_DEPOSITS]):
+    """
+    @notice Deposit into many channels of one token at once. All or none; exactly the sum has to arrive.
+    @dev Anyone may call. Emits what deposit emits, for each. Reverts: value, token, transfer, and as deposit does
+    @param token ERC-20 contract, or zero for the native coin
+    @param deposits terms hash, side, amount and memo of each, as in deposit; at most 64
+    """
+    total: uint256 = 0
+    for one: Deposit in deposits:
+        total += one.amount
+    if token == empty(address):
+        assert msg.value == total, "value"
     else:
-        deposit_b += received
-    assert deposit_a + deposit_b <= MASK88, "too much"
-    self.words[channel_id] = (deposit_a << 168) | (deposit_b << 80) | (word & (2**80 - 1))
-    log Deposited(
-        channel_id=channel_id,
-        token=token,
-        terms_hash=terms_hash,
-        side=side,
-        amount=received,
-        deposit_a=deposit_a,
-        deposit_b=deposit_b,
-        memo=memo,
+        assert msg.value == 0, "value"
+        assert self._pull(token, total) == total, "transfer"
+    for one: Deposit in deposits:
+        if one.memo[0] != empty(bytes32):
+            log Memo(channel_id=self._channel_id(token, one.terms_hash), memo=one.memo)
+        self._credit(token, one.terms_hash, one.side, one.amount)
+
+
+@external
+def deposit_with_authorization(
+    token: address,
+    terms_hash: bytes32,
+    side: uint256,
+    amount: uint256,
+    memo: bytes32[6],
+    owner: address,
+    valid_after: uint256,
+    valid_before: uint256,
+    owner_nonce: bytes32,
+    signature: Signature,
+):
+    """
+    @notice Deposit an owner's money by its signed authorization (EIP-3009). The owner needs no coin and no allowance.
+    @dev Anyone may call. The authorization is a receiveWithAuthorization to this contract whose nonce is
+         keccak256(abi_encode(channel_id, side, keccak256(abi_encode(memo)), owner_nonce)), so a copied call does the
+         same, and no other deposit can be made of it. Emits as deposit does.
+         Reverts: token, as the token does, and as deposit does
+    @param token ERC-20 contract with EIP-3009
+    @param terms_hash keccak256(abi_encode(terms))
+    @param side whose deposit grows: 0 for A, 1 for B
+    @param amount base units
+    @param memo as in deposit; signed along
+    @param owner whose money
+    @param valid_after block.timestamp after which the authorization counts
+    @param valid_before block.timestamp before which it counts
+    @param owner_nonce any 32 bytes the owner has not used for such a deposit yet
+    @param signature the owner's, of the token's ReceiveWithAuthorization
+    """
+    channel_id: bytes32 = self._channel_id(token, terms_hash)
+    nonce: bytes32 = keccak256(abi_encode(channel_id, side, keccak256(abi_encode(memo)), owner_nonce))
+    v: uint8 = 27
+    if convert(signature.vs, uint256) > MASK255:
+        v = 28
+    s: bytes32 = convert(convert(signature.vs, uint256) & MASK255, bytes32)
+    before: uint256 = self._balance(token)
+    extcall IERC3009(token).receiveWithAuthorization(
+        owner, self, amount, valid_after, valid_before, nonce, v, signature.r, s
     )
+    if memo[0] != empty(bytes32):
+        log Memo(channel_id=channel_id, memo=memo)
+    self._credit(token, terms_hash, side, self._balance(token) - before)
+
+
+@external
+def deposit_with_permit2(
+    token: address,
+    terms_hash: bytes32,
+    side: uint256,
+    amount: uint256,
+    memo: bytes32[6],
+    owner: address,
+    nonce: uint256,
+    deadline: uint256,
+    signature: Signature,
+):
+    """
+    @notice Deposit an owner's money by its signed permit of Permit2. The owner needs no coin.
+    @dev Anyone may call. The permit is a PermitWitnessTransferFrom with this contract as the spender and the witness
+         ChannelDeposit(bytes32 channelId,uint8 side,bytes32 memoHash), memoHash = keccak256(abi_encode(memo)), so a
+         copied call does the same, and no other deposit can be made of it. Emits as deposit does.
+         Reverts: token, as Permit2 and the token do, and as deposit does
+    @param token ERC-20 contract of which Permit2 has the owner's allowance
+    @param terms_hash keccak256(abi_encode(terms))
+    @param side whose deposit grows: 0 for A, 1 for B
+    @param amount base units
+    @param memo as in deposit; signed along
+    @param owner whose money
+    @param nonce of the permit, any that the owner has not used yet
+    @param deadline last block.timestamp at which the permit counts
+    @param signature the owner's, of the PermitWitnessTransferFrom
+    """
+    channel_id: bytes32 = self._channel_id(token, terms_hash)
+    witness: bytes32 = keccak256(abi_encode(WITNESS_TYPE, channel_id, side, keccak256(abi_encode(memo))))
+    before: uint256 = self._balance(token)
+    extcall PERMIT2.permitWitnessTransferFrom(
+        IPermit2.PermitTransferFrom(
+            permitted=IPermit2.TokenPermissions(token=token, amount=amount), nonce=nonce, deadline=deadline
+        ),
+        IPermit2.SignatureTransferDetails(to=self, requestedAmount=amount),
+        owner,
+        witness,
+        WITNESS_TEXT,
+        concat(signature.r, signature.vs),
+    )
+    if memo[0] != empty(bytes32):
+        log Memo(channel_id=channel_id, memo=memo)
+    self._credit(token, terms_hash, side, self._balance(token) - before)
 
 
 # ------------------------------------------------------------------------------------------------- in agreement
@@ -215,77 +347,75 @@ def deposit(token: address, terms_hash: bytes32, side: uint256, amount: uint256,
 def cooperate(
     token: address,
     terms: Terms,
-    version: uint40,
-    net: int128,
-    out_a: uint128,
-    out_b: uint128,
-    valid_until: uint64,
-    signature_a: Bytes[65],
-    signature_b: Bytes[65],
+    version: uint256,
+    net: int256,
+    out_a: uint256,
+    out_b: uint256,
+    valid_until: uint256,
+    signature: Signature,
+    signature_b: Signature = empty(Signature),
 ):
     """
     @notice Apply a net transfer and pay out what both agreed; the rest stays deposited. Voids every older state.
-    @dev While closing it overtakes the recorded state. If nothing is left then, the channel is dead at once and an
-         unbeaten closer gets the bond back; else the close runs on, with nothing more to transfer.
-         Reverts: dead, old version, expired, signature, gas
+    @dev Anyone with both signatures may call; a participant needs only the other's. Emits Cooperated.
+         While closing it overtakes the recorded state. If nothing is left then, the channel is dead at once and an
+         unbeaten closer gets the bond back (Finalized); else the close runs on, with nothing more to transfer.
+         Reverts: dead, version, old version, expired, signature, gas
     @param token ERC-20 contract, or zero for the native coin
     @param terms the channel's terms
     @param version above the channel's, shared with states
     @param net what A gives B, may be negative; clamped to the deposits
-    @param out_a what A takes out, at most what it has (2**128 - 1 for all)
+    @param out_a what A takes out, at most what it has (2**88 - 1 for all)
     @param out_b what B takes out
     @param valid_until last block.timestamp at which this counts
-    @param signature_a A's signature of the Cooperate; empty if A sends this
-    @param signature_b B's signature; empty if B sends this
+    @param signature A's, of the Cooperate; the other side's where a participant sends this and signature_b is empty
+    @param signature_b B's
     """
     channel_id: bytes32 = self._channel_id(token, keccak256(abi_encode(terms)))
     word: uint256 = self.words[channel_id]
-    flags: uint256 = word & 255
-    assert flags & DEAD == 0, "dead"
-    assert convert(version, uint256) > (word >> 40) & MASK40, "old version"
-    assert block.timestamp <= convert(valid_until, uint256), "expired"
+    assert word & DEAD == 0, "dead"
+    assert version <= MASK40, "version"
+    assert version > (word >> 40) & MASK40, "old version"
+    assert block.timestamp <= valid_until, "expired"
     digest: bytes32 = self._digest(
         keccak256(abi_encode(COOPERATE_TYPE, channel_id, version, net, out_a, out_b, valid_until))
     )
-    self._agrees(terms.participant_a, digest, signature_a)
-    self._agrees(terms.participant_b, digest, signature_b)
+    first: address = terms.participant_a
+    if signature_b.r == empty(bytes32):
+        if msg.sender == first:
+            first = terms.participant_b
+        else:
+            assert msg.sender == terms.participant_b, "signature"
+    else:
+        assert self._signed(terms.participant_b, digest, signature_b), "signature"
+    assert self._signed(first, digest, signature), "signature"
 
-    left_a: uint256 = 0
-    left_b: uint256 = 0
-    left_a, left_b = self._split(word, convert(net, int256))
-    paid_a: uint256 = min(left_a, convert(out_a, uint256))
-    paid_b: uint256 = min(left_b, convert(out_b, uint256))
-    left_a -= paid_a
-    left_b -= paid_b
-    deadline: uint256 = (word >> 8) & MASK32
+    paid_a: uint256 = 0
+    paid_b: uint256 = 0
+    paid_a, paid_b = self._split(word, net)
+    left: uint256 = 0
+    if paid_a > out_a:
+        left = (paid_a - out_a) << 168
+        paid_a = out_a
+    if paid_b > out_b:
+        left |= (paid_b - out_b) << 80
+        paid_b = out_b
+    after: uint256 = left | (version << 40) | (word & (2**40 - 1))
     forgiven: bool = False
-    if deadline != 0:
-        if left_a + left_b == 0 and (flags & FINAL != 0 or flags & BEATEN == 0):
-            forgiven = flags & FINAL == 0
-            flags |= FINAL | DEAD
+    if (word >> 8) & MASK32 != 0:
+        if left == 0 and word & (FINAL | BEATEN) != BEATEN:
+            forgiven = word & FINAL == 0
+            after |= FINAL | DEAD
             self.records[channel_id] = empty(bytes32)
         else:
-            flags |= VOID
-    self.words[channel_id] = (
-        (left_a << 168) | (left_b << 80) | (convert(version, uint256) << 40) | (deadline << 8) | flags
-    )
-    log Cooperated(
-        channel_id=channel_id,
-        version=convert(version, uint256),
-        net=net,
-        paid_a=paid_a,
-        paid_b=paid_b,
-        deposit_a=left_a,
-        deposit_b=left_b,
-    )
+            after |= VOID
+    self.words[channel_id] = after
+    log Cooperated(channel_id=channel_id, word=after, paid_a=paid_a, paid_b=paid_b)
     if forgiven:
-        closer: address = terms.payout_a
-        if flags & CLOSER_B != 0:
-            closer = terms.payout_b
-        log Finalized(channel_id=channel_id, version=convert(version, uint256), bond_to=closer, bond=terms.close_bond)
-        self._push(empty(address), closer, terms.close_bond)
-    self._push(token, terms.payout_a, paid_a)
-    self._push(token, terms.payout_b, paid_b)
+        closer: address = self._winner(terms, word, empty(address))
+        log Finalized(channel_id=channel_id, word=after, bond_to=closer, bond=terms.close_bond)
+        self._push_coin(closer, terms.close_bond)
+    self._pay(token, terms.payout_a, paid_a, terms.payout_b, paid_b)
 
 
 # --------------------------------------------------------------------------------------------------- in dispute
@@ -296,17 +426,19 @@ def cooperate(
 def close(
     token: address,
     terms: Terms,
-    version: uint40,
+    version: uint256,
     body_hash: bytes32,
-    signature: Bytes[65],
+    signature: Signature,
     salt_other: bytes32,
     salt_own_hash: bytes32,
+    order: Order = empty(Order),
 ):
     """
-    @notice Start to end a channel alone: by the newest state, or (no signature) without any. Costs the bond, given
-            back unless a newer state is shown.
-    @dev For participants. Reveals the other side's salt. Starts the one deadline, which nothing extends.
-         Reverts: not open, not a participant, bond, salt, old version, no state, signature
+    @notice Start to end a channel alone: by the newest state, or without any. Costs the bond, given back unless a newer
+            state is shown.
+    @dev A participant may call, and anyone with its signed Close. Reveals the other side's salt. Starts the one
+         deadline, which nothing extends. Emits Closed.
+         Reverts: not open, bond, expired, not a participant, salt, no state, version, old version, signature
     @param token ERC-20 contract, or zero for the native coin
     @param terms the channel's terms
     @param version of the state, above the channel's; 0 without a state
@@ -314,118 +446,86 @@ def close(
     @param signature the other side's, of the State; empty without a state
     @param salt_other the other side's salt
     @param salt_own_hash keccak256 of the closer's own salt
+    @param order the closer's signed Close, where somebody else sends this (and posts the bond)
     """
     channel_id: bytes32 = self._channel_id(token, keccak256(abi_encode(terms)))
     word: uint256 = self.words[channel_id]
     assert (word >> 8) & MASK32 == 0, "not open"
     assert msg.value == terms.close_bond, "bond"
+    closer: address = msg.sender
+    if order.valid_until != 0:
+        assert block.timestamp <= order.valid_until, "expired"
+        closer = self._signer(
+            self._digest(keccak256(abi_encode(CLOSE_TYPE, channel_id, version, body_hash, order.valid_until))),
+            order.signature,
+        )
     flags: uint256 = 0
     other: address = terms.participant_b
     commitment: bytes32 = empty(bytes32)
-    if msg.sender == terms.participant_a:
+    if closer == terms.participant_a:
         commitment = keccak256(abi_encode(salt_own_hash, keccak256(salt_other)))
     else:
-        assert msg.sender == terms.participant_b, "not a participant"
+        assert closer == terms.participant_b, "not a participant"
         flags = CLOSER_B
         other = terms.participant_a
         commitment = keccak256(abi_encode(keccak256(salt_other), salt_own_hash))
+    assert closer != empty(address), "not a participant"
     assert commitment == terms.salt_commitment, "salt"
 
-    newest: uint256 = (word >> 40) & MASK40
-    if len(signature) == 0:
-        assert version == 0 and body_hash == empty(bytes32), "no state"
+    known: uint256 = (word >> 40) & MASK40
+    if version == 0:
+        assert body_hash == empty(bytes32), "no state"
     else:
-        assert convert(version, uint256) > newest, "old version"
-        newest = convert(version, uint256)
-        self._signed(other, self._state_digest(channel_id, version, body_hash), signature)
+        assert version <= MASK40, "version"
+        assert version > known, "old version"
+        known = version
+        assert self._signed(other, self._state_digest(channel_id, version, body_hash), signature), "signature"
 
     deadline: uint256 = block.timestamp + self._period(terms.challenge_period)
     index: uint256 = self.closings + 1
     self.closings = index
-    self.words[channel_id] = ((word >> 80) << 80) | (newest << 40) | (deadline << 8) | flags
+    word = ((word >> 80) << 80) | (known << 40) | (deadline << 8) | flags
+    self.words[channel_id] = word
     self.records[channel_id] = keccak256(abi_encode(body_hash, empty(address)))
-    log Closed(
-        channel_id=channel_id,
-        closer_side=flags,
-        version=newest,
-        body_hash=body_hash,
-        deadline=deadline,
-        salt=salt_other,
-        closing_index=index,
-    )
+    log Closed(channel_id=channel_id, word=word, body_hash=body_hash, salt=salt_other, closing_index=index)
 
 
 @external
-def challenge(
-    token: address,
-    terms: Terms,
-    version: uint40,
-    body_hash: bytes32,
-    signature_a: Bytes[65],
-    signature_b: Bytes[65],
-    payout: address,
-    delay: uint32,
-    delegation: Bytes[65],
-):
+def challenge(given: Challenge):
     """
-    @notice Answer a close with a newer state. Open to anyone until the outcome is final; extends nothing.
-    @dev The bond is lost to the closer. It goes to `payout` if the victim has delegated it, else to the victim.
-         The version that is recorded is accepted once more iff it brings the delegation that was missing.
-         Reverts: not closing, final, payout, signature, old version, nothing new, other body
-    @param token ERC-20 contract, or zero for the native coin
-    @param terms the channel's terms
-    @param version of the state, above the channel's
-    @param body_hash of the state
-    @param signature_a A's signature of the State; empty if A sends this
-    @param signature_b B's signature of the State; empty if B sends this
-    @param payout who gets the bond, as delegated
-    @param delay seconds after the close before which the delegation does not count (the challenge does)
-    @param delegation the victim's signature of the Delegation; empty for none
+    @notice Answer a close with a newer state. Extends nothing.
+    @dev Anyone may call, until the outcome is final. The bond is lost to the closer. It goes to `payout` if the victim
+         has delegated it, else to the victim. The version that is recorded is accepted once more iff it brings the
+         delegation that was missing. Emits Challenged.
+         Reverts: not closing, final, delegation, version, nothing new, other body, old version, signature
+    @param given token, terms, state, and the delegation if there is one
     """
-    channel_id: bytes32 = self._channel_id(token, keccak256(abi_encode(terms)))
-    word: uint256 = self.words[channel_id]
-    deadline: uint256 = (word >> 8) & MASK32
-    flags: uint256 = word & 255
-    assert deadline != 0, "not closing"
-    assert flags & (FINAL | DEAD) == 0, "final"
+    refused: String[12] = self._challenge(given)
+    assert len(refused) == 0, refused
 
-    bond_to: address = empty(address)
-    if len(delegation) != 0:
-        assert payout != empty(address), "payout"
-        victim: address = terms.participant_b
-        if flags & CLOSER_B != 0:
-            victim = terms.participant_a
-        digest: bytes32 = self._digest(keccak256(abi_encode(DELEGATION_TYPE, channel_id, version, payout, delay)))
-        self._signed(victim, digest, delegation)
-        closed_at: uint256 = deadline - self._period(terms.challenge_period)
-        if block.timestamp >= closed_at + convert(delay, uint256):
-            bond_to = payout
 
-    known: uint256 = (word >> 40) & MASK40
-    if convert(version, uint256) == known and flags & (BEATEN | DELEGATED | VOID) == BEATEN:
-        assert bond_to != empty(address), "nothing new"
-        assert self.records[channel_id] == keccak256(abi_encode(body_hash, empty(address))), "other body"
-    else:
-        assert convert(version, uint256) > known, "old version"
-    state: bytes32 = self._state_digest(channel_id, version, body_hash)
-    self._agrees(terms.participant_a, state, signature_a)
-    self._agrees(terms.participant_b, state, signature_b)
-
-    flags = (flags & CLOSER_B) | BEATEN
-    if bond_to != empty(address):
-        flags |= DELEGATED
-    self.words[channel_id] = (
-        ((word >> 80) << 80) | (convert(version, uint256) << 40) | (deadline << 8) | flags
-    )
-    self.records[channel_id] = keccak256(abi_encode(body_hash, bond_to))
-    log Challenged(channel_id=channel_id, version=convert(version, uint256), body_hash=body_hash, bond_to=bond_to)
+@external
+def challenge_many(given: DynArray[Challenge, MAX_CHALLENGES]) -> uint256:
+    """
+    @notice Challenge many closes at once. What challenge would refuse is left out; the others count.
+    @dev Anyone may call. Emits Challenged for each that counts. Never reverts for what an item says.
+    @param given at most 32, as in challenge
+    @return bit i is set iff item i counted
+    """
+    counted: uint256 = 0
+    bit: uint256 = 1
+    for one: Challenge in given:
+        if len(self._challenge(one)) == 0:
+            counted |= bit
+        bit <<= 1
+    return counted
 
 
 @external
 def finalize(token: address, terms: Terms, body_hash: bytes32, bond_to: address):
     """
-    @notice Fix the outcome after the deadline and pay the bond. Open to anyone; needs no knowledge of the body.
-    @dev Reverts: not closing, final, too early, other outcome, gas
+    @notice Fix the outcome after the deadline and pay the bond. Needs no knowledge of the body.
+    @dev Anyone may call. Emits Finalized. Reverts: not closing, final, too early, other outcome, gas
     @param token ERC-20 contract, or zero for the native coin
     @param terms the channel's terms
     @param body_hash as in the newest Closed or Challenged event
@@ -437,97 +537,76 @@ def finalize(token: address, terms: Terms, body_hash: bytes32, bond_to: address)
     assert word & (FINAL | DEAD) == 0, "final"
     assert block.timestamp > (word >> 8) & MASK32, "too early"
     assert self.records[channel_id] == keccak256(abi_encode(body_hash, bond_to)), "other outcome"
-    self.words[channel_id] = word | FINAL
     winner: address = self._winner(terms, word, bond_to)
-    log Finalized(
-        channel_id=channel_id, version=(word >> 40) & MASK40, bond_to=winner, bond=terms.close_bond
-    )
-    self._push(empty(address), winner, terms.close_bond)
+    word |= FINAL
+    self.words[channel_id] = word
+    log Finalized(channel_id=channel_id, word=word, bond_to=winner, bond=terms.close_bond)
+    self._push_coin(winner, terms.close_bond)
 
 
 @external
-def settle(
-    token: address,
-    terms: Terms,
-    net: int256,
-    locked_ab: uint256,
-    locked_ba: uint256,
-    locks_hash: bytes32,
-    blind: bytes32,
-    bond_to: address,
-):
+def settle(token: address, terms: Terms, body: Body, bond_to: address):
     """
     @notice Open the final state's body and pay both sides, less what locks hold back. The id is dead from here on.
-    @dev Finalizes first if that is still to do. A close without a state is opened by five zeros. If a cooperate has
-         overtaken the state and the outcome is final, the body is not looked at.
-         Reverts: not closing, dead, too early, other outcome, gas
+    @dev Anyone who can open the body may call. Finalizes first if that is still to do (Finalized). Emits Settled.
+         A close without a state is opened by an empty body. If a cooperate has overtaken the state and the outcome is
+         final, the body is not looked at.
+         Reverts: not closing, dead, other outcome, too early, gas
     @param token ERC-20 contract, or zero for the native coin
     @param terms the channel's terms
-    @param net what A gives B, may be negative; clamped to the deposits
-    @param locked_ab what A's locks hold back; clamped to what A has
-    @param locked_ba what B's locks hold back; clamped to what B has
-    @param locks_hash keccak256 of the packed lock list
-    @param blind the body's blind
+    @param body of the recorded state
     @param bond_to as in the newest Challenged event; zero if there is none
     """
     channel_id: bytes32 = self._channel_id(token, keccak256(abi_encode(terms)))
     word: uint256 = self.words[channel_id]
-    flags: uint256 = word & 255
     deadline: uint256 = (word >> 8) & MASK32
     assert deadline != 0, "not closing"
-    assert flags & DEAD == 0, "dead"
-    if flags & (FINAL | VOID) != FINAL | VOID:
+    assert word & DEAD == 0, "dead"
+    if word & (FINAL | VOID) != FINAL | VOID:
         record: bytes32 = self.records[channel_id]
-        body_hash: bytes32 = keccak256(abi_encode(net, locked_ab, locked_ba, locks_hash, blind))
-        if record != keccak256(abi_encode(body_hash, bond_to)):
-            assert net == 0 and locked_ab == 0 and locked_ba == 0, "other outcome"
-            assert locks_hash == empty(bytes32) and blind == empty(bytes32), "other outcome"
+        if record != keccak256(abi_encode(keccak256(abi_encode(body)), bond_to)):
+            assert body.net == 0 and body.locked_ab == 0 and body.locked_ba == 0, "other outcome"
+            assert body.locks_hash == empty(bytes32) and body.blind == empty(bytes32), "other outcome"
             assert record == keccak256(abi_encode(empty(bytes32), bond_to)), "other outcome"
 
     paid_a: uint256 = word >> 168
     paid_b: uint256 = (word >> 80) & MASK88
-    held_a: uint256 = 0
-    held_b: uint256 = 0
-    left: bytes32 = empty(bytes32)
-    if flags & VOID == 0:
-        paid_a, paid_b = self._split(word, net)
-        if locks_hash != NO_LOCKS and locks_hash != empty(bytes32):
-            held_a = min(locked_ab, paid_a)
-            held_b = min(locked_ba, paid_b)
-            if held_a + held_b != 0:
-                left = locks_hash
+    held: uint256 = 0
+    if word & VOID == 0:
+        paid_a, paid_b = self._split(word, body.net)
+        if body.locks_hash != NO_LOCKS and body.locks_hash != empty(bytes32):
+            held_a: uint256 = min(body.locked_ab, paid_a)
+            held_b: uint256 = min(body.locked_ba, paid_b)
             paid_a -= held_a
             paid_b -= held_b
-    self.words[channel_id] = (
-        (held_a << 168) | (held_b << 80) | (word & (MASK40 << 40)) | (deadline << 8) | flags | FINAL | DEAD
-    )
+            held = (held_a << 168) | (held_b << 80)
+    left: bytes32 = empty(bytes32)
+    if held != 0:
+        left = body.locks_hash
+    after: uint256 = held | (word & MASK80) | FINAL | DEAD
+    self.words[channel_id] = after
     self.records[channel_id] = left
 
     push_a: uint256 = paid_a
     push_b: uint256 = paid_b
-    if flags & FINAL == 0:
+    bond: uint256 = 0
+    winner: address = empty(address)
+    if word & FINAL == 0:
         assert block.timestamp > deadline, "too early"
-        winner: address = self._winner(terms, word, bond_to)
-        log Finalized(
-            channel_id=channel_id, version=(word >> 40) & MASK40, bond_to=winner, bond=terms.close_bond
-        )
-        if token == empty(address) and winner == terms.payout_a:
-            push_a += terms.close_bond
-        elif token == empty(address) and winner == terms.payout_b:
-            push_b += terms.close_bond
-        else:
-            self._push(empty(address), winner, terms.close_bond)
-    log Settled(
-        channel_id=channel_id,
-        version=(word >> 40) & MASK40,
-        paid_a=paid_a,
-        paid_b=paid_b,
-        locked_ab=held_a,
-        locked_ba=held_b,
-        locks_hash=left,
-    )
-    self._push(token, terms.payout_a, push_a)
-    self._push(token, terms.payout_b, push_b)
+        winner = self._winner(terms, word, bond_to)
+        bond = terms.close_bond
+        log Finalized(channel_id=channel_id, word=after, bond_to=winner, bond=bond)
+        if token == empty(address):
+            if winner == terms.payout_a:
+                push_a += bond
+                bond = 0
+            elif winner == terms.payout_b:
+                push_b += bond
+                bond = 0
+    log Settled(channel_id=channel_id, word=after, paid_a=paid_a, paid_b=paid_b, locks_hash=left)
+    if bond != 0:
+        self._push_coin(winner, bond)
+    self._pay(token, terms.payout_a, push_a, terms.payout_b, push_b)
 
 
 @external
@@ -540,7 +619,8 @@ def resolve_locks(
     """
     @notice Pay the settled channel's locks: to the receiver if the secret was registered by the expiry, to the sender
             if not and the expiry is over; others stay listed. Registers the given secrets first.
-    @dev A list that is not (or no longer) the recorded one pays nothing and is no error, so that nobody can undo a
+    @dev Anyone may call. Emits LocksResolved.
+         A list that is not (or no longer) the recorded one pays nothing and is no error, so that nobody can undo a
          registration by resolving a lock first. What is left when the list is exhausted returns to its sender.
          Locks that stay listed are recorded as a chain from zero, rest = keccak256(rest ‖ lock), in their order.
          Reverts: not settled, gas
@@ -600,20 +680,19 @@ def resolve_locks(
         paid_b += held_b
         held_a = 0
         held_b = 0
-    self.words[channel_id] = (held_a << 168) | (held_b << 80) | (word & (2**80 - 1))
+    word = (held_a << 168) | (held_b << 80) | (word & MASK80)
+    self.words[channel_id] = word
     self.records[channel_id] = rest
-    log LocksResolved(
-        channel_id=channel_id, paid_a=paid_a, paid_b=paid_b, locked_ab=held_a, locked_ba=held_b, locks_hash=rest
-    )
-    self._push(token, terms.payout_a, paid_a)
-    self._push(token, terms.payout_b, paid_b)
+    log LocksResolved(channel_id=channel_id, word=word, paid_a=paid_a, paid_b=paid_b, locks_hash=rest)
+    self._pay(token, terms.payout_a, paid_a, terms.payout_b, paid_b)
 
 
 @external
 def withdraw(token: address, owner: address, to: address) -> uint256:
     """
-    @notice Take out what could not be pushed: the owner to any address, anyone to the owner.
-    @dev Reverts: not the owner, nothing, transfer
+    @notice Take out what could not be pushed.
+    @dev The owner may call with any receiver, anyone with the owner as the receiver. Emits Withdrawn.
+         Reverts: not the owner, nothing, transfer
     @param token ERC-20 contract, or zero for the native coin
     @param owner whose credit
     @param to where it goes
@@ -627,7 +706,13 @@ def withdraw(token: address, owner: address, to: address) -> uint256:
     if token == empty(address):
         assert raw_call(to, b"", value=amount, revert_on_failure=False), "transfer"
     else:
-        moved = min(amount, self._move(token, to, amount, msg.gas, 0))
+        before: uint256 = self._balance(token)
+        done: bool = raw_call(
+            token,
+            abi_encode(to, amount, method_id=method_id("transfer(address,uint256)")),
+            revert_on_failure=False,
+        )
+        moved = self._fallen(before, self._balance(token), amount)
         assert moved != 0, "transfer"
         if moved != amount:
             self.owed[token][owner] = amount - moved
@@ -640,6 +725,7 @@ def withdraw(token: address, owner: address, to: address) -> uint256:
 def channel(channel_id: bytes32) -> (uint256, uint256, uint256, uint256, uint256, bytes32):
     """
     @notice What is stored of a channel; all zero for one that never was
+    @dev Anyone may call. Never reverts, but while another call to this contract runs.
     @param channel_id keccak256(abi_encode(chain id, this contract, token, terms hash))
     @return deposit_a, deposit_b (once dead: what A's and B's unresolved locks hold), version, deadline (0 while open),
             flags (1 closer is B, 2 beaten, 4 delegated, 8 void, 16 final, 32 dead), record
@@ -674,40 +760,85 @@ def _digest(struct_hash: bytes32) -> bytes32:
 
 @internal
 @view
-def _state_digest(channel_id: bytes32, version: uint40, body_hash: bytes32) -> bytes32:
+def _state_digest(channel_id: bytes32, version: uint256, body_hash: bytes32) -> bytes32:
     return self._digest(keccak256(abi_encode(STATE_TYPE, channel_id, version, body_hash)))
 
 
 @internal
 @pure
-def _signer(digest: bytes32, signature: Bytes[65]) -> address:
-    # One form for each signature: 65 bytes, s in the lower half, v 27 or 28. Zero for anything else.
-    if len(signature) != 65:
+def _signer(digest: bytes32, signature: Signature) -> address:
+    # One form for each signature: s in the lower half. Zero for anything else.
+    s: uint256 = convert(signature.vs, uint256) & MASK255
+    if s > HALF_ORDER:
         return empty(address)
-    s: uint256 = convert(extract32(signature, 32), uint256)
-    v: uint256 = convert(slice(signature, 64, 1), uint256)
-    if s > HALF_ORDER or (v != 27 and v != 28):
-        return empty(address)
-    return ecrecover(digest, v, convert(extract32(signature, 0), uint256), s)
+    return ecrecover(digest, 27 + (convert(signature.vs, uint256) >> 255), convert(signature.r, uint256), s)
 
 
 @internal
 @pure
-def _signed(who: address, digest: bytes32, signature: Bytes[65]):
-    signer: address = self._signer(digest, signature)
-    assert signer != empty(address) and signer == who, "signature"
+def _signed(who: address, digest: bytes32, signature: Signature) -> bool:
+    return self._signer(digest, signature) == who and who != empty(address)
+
+
+# --------------------------------------------------------------------------------------------------- the outcome
+
+
+@internal
+def _challenge(given: Challenge) -> String[12]:
+    # Records the state, or changes nothing and says why not.
+    channel_id: bytes32 = self._channel_id(given.token, keccak256(abi_encode(given.terms)))
+    word: uint256 = self.words[channel_id]
+    deadline: uint256 = (word >> 8) & MASK32
+    if deadline == 0:
+        return "not closing"
+    if word & (FINAL | DEAD) != 0:
+        return "final"
+    if given.version > MASK40:
+        return "version"
+
+    bond_to: address = empty(address)
+    if given.payout != empty(address):
+        victim: address = given.terms.participant_b
+        if word & CLOSER_B != 0:
+            victim = given.terms.participant_a
+        digest: bytes32 = self._digest(
+            keccak256(abi_encode(DELEGATION_TYPE, channel_id, given.version, given.payout, given.delay))
+        )
+        if not self._signed(victim, digest, given.delegation):
+            return "delegation"
+        if block.timestamp - (deadline - self._period(given.terms.challenge_period)) >= given.delay:
+            bond_to = given.payout
+
+    known: uint256 = (word >> 40) & MASK40
+    if given.version == known and word & (BEATEN | DELEGATED | VOID) == BEATEN:
+        if bond_to == empty(address):
+            return "nothing new"
+        if self.records[channel_id] != keccak256(abi_encode(given.body_hash, empty(address))):
+            return "other body"
+    elif given.version <= known:
+        return "old version"
+    state: bytes32 = self._state_digest(channel_id, given.version, given.body_hash)
+    if not self._agrees(given.terms.participant_a, state, given.signature_a):
+        return "signature"
+    if not self._agrees(given.terms.participant_b, state, given.signature_b):
+        return "signature"
+
+    after: uint256 = ((word >> 80) << 80) | (given.version << 40) | (deadline << 8) | (word & CLOSER_B) | BEATEN
+    if bond_to != empty(address):
+        after |= DELEGATED
+    self.words[channel_id] = after
+    self.records[channel_id] = keccak256(abi_encode(given.body_hash, bond_to))
+    log Challenged(channel_id=channel_id, word=after, body_hash=given.body_hash, bond_to=bond_to)
+    return ""
 
 
 @internal
 @view
-def _agrees(who: address, digest: bytes32, signature: Bytes[65]):
+def _agrees(who: address, digest: bytes32, signature: Signature) -> bool:
     # Sending is agreeing: a participant need not sign what it sends itself.
-    if len(signature) == 0 and msg.sender == who:
-        return
-    self._signed(who, digest, signature)
-
-
-# --------------------------------------------------------------------------------------------------- the outcome
+    if signature.r == empty(bytes32):
+        return msg.sender == who
+    return self._signed(who, digest, signature)
 
 
 @internal
@@ -749,43 +880,92 @@ def _winner(terms: Terms, word: uint256, bond_to: address) -> address:
 
 
 @internal
-def _pull(token: address, amount: uint256) -> uint256:
-    # Takes from the sender; what counts is what arrives.
-    before: uint256 = staticcall IERC20(token).balanceOf(self)
-    assert extcall IERC20(token).transferFrom(msg.sender, self, amount, default_return_value=True), "transfer"
-    return (staticcall IERC20(token).balanceOf(self)) - before
+def _credit(token: address, terms_hash: bytes32, side: uint256, received: uint256):
+    assert side < 2, "side"
+    assert received != 0, "nothing"
+    channel_id: bytes32 = keccak256(abi_encode(chain.id, self, token, terms_hash))
+    word: uint256 = self.words[channel_id]
+    assert (word >> 8) & MASK32 == 0, "not open"
+    assert received <= MASK88 - (word >> 168) - ((word >> 80) & MASK88), "too much"
+    if side == 0:
+        word += received << 168
+    else:
+        word += received << 80
+    self.words[channel_id] = word
+    log Deposited(channel_id=channel_id, word=word)
 
 
 @internal
-def _move(token: address, to: address, amount: uint256, limit: uint256, least: uint256) -> uint256:
-    # What left this contract, whatever the token says about it. `least`: gas that must be left for the transfer.
+@view
+def _balance(token: address) -> uint256:
+    assert token.is_contract, "token"
+    return staticcall IERC20(token).balanceOf(self)
+
+
+@internal
+def _pull(token: address, amount: uint256) -> uint256:
+    # Takes from the sender; what counts is what arrives.
+    assert token.is_contract, "token"
     before: uint256 = staticcall IERC20(token).balanceOf(self)
-    assert msg.gas > least, "gas"
+    assert extcall IERC20(token).transferFrom(
+        msg.sender, self, amount, default_return_value=True, skip_contract_check=True
+    ), "transfer"
+    return staticcall IERC20(token).balanceOf(self) - before
+
+
+@internal
+@pure
+def _fallen(before: uint256, after: uint256, most: uint256) -> uint256:
+    # What left this contract, whatever the token says about it.
+    if after >= before:
+        return 0
+    return min(before - after, most)
+
+
+@internal
+def _pay(token: address, to_a: address, amount_a: uint256, to_b: address, amount_b: uint256):
+    # Pays, or owes: the receiver can neither hold up the other side, nor can whoever sends too little gas make a
+    # payout fail.
+    if token == empty(address):
+        self._push_coin(to_a, amount_a)
+        self._push_coin(to_b, amount_b)
+        return
+    if amount_a | amount_b == 0:
+        return
+    held: uint256 = staticcall IERC20(token).balanceOf(self)
+    if amount_a != 0:
+        held = self._push_token(token, to_a, amount_a, held)
+    if amount_b != 0:
+        self._push_token(token, to_b, amount_b, held)
+
+
+@internal
+def _push_coin(to: address, amount: uint256):
+    if amount == 0:
+        return
+    assert msg.gas > COIN_GAS_LEFT, "gas"
+    if not raw_call(to, b"", value=amount, gas=COIN_GAS, revert_on_failure=False):
+        self._owe(empty(address), to, amount)
+
+
+@internal
+def _push_token(token: address, to: address, amount: uint256, before: uint256) -> uint256:
+    # `before`: our balance. Returns it as it is afterwards.
+    assert msg.gas > TOKEN_GAS_LEFT, "gas"
     done: bool = raw_call(
         token,
         abi_encode(to, amount, method_id=method_id("transfer(address,uint256)")),
-        gas=limit,
+        gas=TOKEN_GAS,
         revert_on_failure=False,
     )
     after: uint256 = staticcall IERC20(token).balanceOf(self)
-    if after >= before:
-        return 0
-    return before - after
+    moved: uint256 = self._fallen(before, after, amount)
+    if moved != amount:
+        self._owe(token, to, amount - moved)
+    return after
 
 
 @internal
-def _push(token: address, to: address, amount: uint256):
-    # Pays, or owes: the receiver can neither hold up the other side, nor can whoever sends too little gas make a
-    # payout fail.
-    if amount == 0:
-        return
-    moved: uint256 = 0
-    if token == empty(address):
-        assert msg.gas > COIN_GAS_LEFT, "gas"
-        if raw_call(to, b"", value=amount, gas=COIN_GAS, revert_on_failure=False):
-            moved = amount
-    else:
-        moved = self._move(token, to, amount, TOKEN_GAS, TOKEN_GAS_LEFT)
-    if moved < amount:
-        self.owed[token][to] += amount - moved
-        log Owed(token=token, owner=to, amount=amount - moved)
+def _owe(token: address, owner: address, amount: uint256):
+    self.owed[token][owner] += amount
+    log Owed(token=token, owner=owner, amount=amount)

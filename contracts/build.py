@@ -31,22 +31,23 @@ def compiled(source: Path) -> str:
     """The artifact of one source file, as the text that is committed. Needs the pinned vyper."""
     import vyper
     from vyper.compiler import compile_from_file_input
-    from vyper.compiler.input_bundle import FileInput
+    from vyper.compiler.input_bundle import FilesystemInputBundle
 
     if not vyper.__version__.startswith(COMPILER):
         raise SystemExit(f"vyper {vyper.__version__} is installed, but the contracts are pinned to {COMPILER}")
-    name = Path(source.name)
+    bundle = FilesystemInputBundle([HERE, source.parent])
     out = compile_from_file_input(
-        FileInput(0, name, name, source.read_text(encoding="utf-8")),
+        bundle.load_file(source.name),
+        input_bundle=bundle,
         output_formats=["abi", "bytecode", "bytecode_runtime", "layout"],
         no_bytecode_metadata=True,
     )
     runtime = bytes.fromhex(out["bytecode_runtime"].removeprefix("0x"))
     length = sum(place["length"] for place in out["layout"].get("code_layout", {}).values())
     if len(runtime) + length > MOST:
-        raise SystemExit(f"{name}: {len(runtime) + length} bytes of code, more than {MOST}")
+        raise SystemExit(f"{source.name}: {len(runtime) + length} bytes of code, more than {MOST}")
     stored = {
-        "name": name.stem,
+        "name": source.stem,
         "compiler": f"vyper {COMPILER}",
         "abi": out["abi"],
         "bytecode": out["bytecode"],

@@ -37,21 +37,26 @@ STATE_TYPE: Final = "State(bytes32 channelId,uint40 version,bytes32 bodyHash)"
 COOPERATE_TYPE: Final = (
     "Cooperate(bytes32 channelId,uint40 version,int128 net,uint128 outA,uint128 outB,uint64 validUntil)"
 )
+CLOSE_TYPE: Final = "Close(bytes32 channelId,uint40 version,bytes32 bodyHash,uint64 validUntil)"
 DELEGATION_TYPE: Final = "Delegation(bytes32 channelId,uint40 version,address payout,uint32 delay)"
 RECEIPT_TYPE: Final = "TransferReceipt(bytes32 channelId,uint40 version,bytes32 transfers)"
 ANNOUNCEMENT_TYPE: Final = "Announcement(bytes32 channelId,bytes32 nodes)"
+WITNESS_TYPE: Final = "ChannelDeposit(bytes32 channelId,uint8 side,bytes32 memoHash)"
 
 _DOMAIN_HASH: Final = keccak(DOMAIN_TYPE.encode())
 _STATE_HASH: Final = keccak(STATE_TYPE.encode())
 _COOPERATE_HASH: Final = keccak(COOPERATE_TYPE.encode())
+_CLOSE_HASH: Final = keccak(CLOSE_TYPE.encode())
 _DELEGATION_HASH: Final = keccak(DELEGATION_TYPE.encode())
 _RECEIPT_HASH: Final = keccak(RECEIPT_TYPE.encode())
 _ANNOUNCEMENT_HASH: Final = keccak(ANNOUNCEMENT_TYPE.encode())
+_WITNESS_HASH: Final = keccak(WITNESS_TYPE.encode())
 _NAME_HASH: Final = keccak(DOMAIN_NAME.encode())
 _DOMAIN_VERSION_HASH: Final = keccak(DOMAIN_VERSION.encode())
 
-ALL: Final = Amount(2**128 - 1)
-"""`outA`/`outB` of a cooperate: pay out everything this side has."""
+ALL: Final = MAX_AMOUNT
+"""`outA`/`outB` of a cooperate: pay out everything this side has, for none has more."""
+MEMO_BYTES: Final = 192
 LOCK_BYTES: Final = 57
 NO_LOCKS: Final = Digest(keccak(b""))
 """`locks_hash` of a body without locks."""
@@ -214,6 +219,14 @@ def cooperate_digest(
     )
 
 
+def close_digest(domain: Domain, channel: ChannelId, version: Version, body: Digest, valid_until: Timestamp) -> Digest:
+    """What a closer signs so that somebody else may send its close (and post the bond) until `valid_until`.
+
+    `version` 0 and 32 zeros for a close without a state. Whoever signs this signs no state of the channel any more.
+    """
+    return _typed(domain, _CLOSE_HASH + channel + _uint(version) + body + _uint(valid_until))
+
+
 def delegation_digest(
     domain: Domain,
     channel: ChannelId,
@@ -223,6 +236,24 @@ def delegation_digest(
 ) -> Digest:
     """What a victim signs so that `payout` gets the bond for presenting `version`, not before `delay` seconds."""
     return _typed(domain, _DELEGATION_HASH + channel + _uint(version) + _word(payout) + _uint(delay))
+
+
+def memo_hash(memo: bytes) -> Digest:
+    """Of a deposit's memo, 192 bytes; zeros for none."""
+    return Digest(keccak(exactly(MEMO_BYTES, memo, "memo")))
+
+
+def authorization_nonce(channel: ChannelId, side: Side, memo: Digest, owner_nonce: bytes) -> Digest:
+    """The nonce of the EIP-3009 authorization that is a deposit into `channel` for `side` and nothing else.
+
+    `memo` as `memo_hash` makes it; `owner_nonce` 32 bytes, once per owner and deposit.
+    """
+    return Digest(keccak(channel + _uint(side) + memo + exactly(32, owner_nonce, "nonce")))
+
+
+def permit_witness(channel: ChannelId, side: Side, memo: Digest) -> Digest:
+    """The witness that a Permit2 permit must carry to be a deposit into `channel` for `side`; `memo` is its hash."""
+    return Digest(keccak(_WITNESS_HASH + channel + _uint(side) + memo))
 
 
 def receipt_digest(domain: Domain, channel: ChannelId, version: Version, transfers: Digest) -> Digest:

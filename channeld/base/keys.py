@@ -113,6 +113,19 @@ def recover_public(digest: Digest, signature: bytes) -> bytes | None:
         return None
 
 
+def compact(signature: bytes) -> tuple[bytes, bytes]:
+    """(r, vs) of a 65-byte signature, as contracts take it: vs is s with v - 27 in its highest bit (EIP-2098).
+
+    Empty for empty: two times 32 zeros. ValueError for what has no such form: another length or v, or s >= 2**255.
+    """
+    if not signature:
+        return bytes(32), bytes(32)
+    if len(signature) != 65 or signature[64] not in (27, 28) or signature[32] > 127:
+        raise ValueError("a signature without a compact form")
+    odd = signature[64] - 27
+    return signature[:32], bytes([signature[32] | odd << 7]) + signature[33:64]
+
+
 def verify_node(digest: Digest, signature: bytes, node: NodeId) -> bool:
     """Whether `node` (33 bytes) made this 65-byte signature."""
     public = recover_public(digest, signature)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from channeld.base.digests import Terms
+from channeld.base.digests import MEMO_BYTES, Terms
 from channeld.base.errors import Malformed
+from channeld.base.keys import compact
 from channeld.base.units import (
     NATIVE,
     Address,
@@ -35,6 +36,7 @@ from channeld.chain.chain import (
     SeenDeposit,
     SeenFinal,
     SeenLocks,
+    SeenMemo,
     SeenOwed,
     SeenSecret,
     SeenSettle,
@@ -42,7 +44,13 @@ from channeld.chain.chain import (
 )
 from contracts import artifact
 
-DEPOSIT: Final = "deposit(address,bytes32,uint256,uint256,bytes)"
+NO_MEMO: Final = bytes(MEMO_BYTES)
+_DEPOSIT: Final = "deposit(address,bytes32,uint256,uint256)"
+_DEPOSIT_MEMO: Final = "deposit(address,bytes32,uint256,uint256,bytes32[6])"
+_TERMS: Final = "(address,address,address,address,uint256,bytes32,uint256,uint256)"
+_SIGNATURE: Final = "(bytes32,bytes32)"
+_COOPERATE: Final = f"cooperate(address,{_TERMS},uint256,int256,uint256,uint256,uint256,{_SIGNATURE},{_SIGNATURE})"
+_CLOSE: Final = f"close(address,{_TERMS},uint256,bytes32,{_SIGNATURE},bytes32,bytes32)"
 NO_ONE: Final = Address(bytes(20))
 _ERROR_STRING: Final = bytes.fromhex("08c379a0")
 _PANIC: Final = bytes.fromhex("4e487b71")
@@ -85,9 +93,11 @@ class Contracts:
 
     # -- calls of the manager ------------------------------------------------------------------------------------
 
-    def deposit(self, token: Address, terms_hash: Digest, side: Side, amount: Amount, memo: bytes = b"") -> Call:
-        """Pay into a channel; an ERC-20 needs `approve` first."""
-        data = self._encode(self._manager, DEPOSIT, token, terms_hash, int(side), amount, memo)
+    def deposit(self, token: Address, terms_hash: Digest, side: Side, amount: Amount, memo: bytes = NO_MEMO) -> Call:
+        """Pay into a channel; an ERC-20 needs `approve` first. `memo` 192 bytes."""
+        words = [memo[at : at + 32] for at in range(0, len(exactly(MEMO_BYTES, memo, "memo")), 32)]
+        name, rest = (_DEPOSIT, ()) if memo == NO_MEMO else (_DEPOSIT_MEMO, (words,))
+        data = self._encode(self._manager, name, token, terms_hash, int(side), amount, *rest)
         return Call(to=self.manager, data=data, value=amount if token == NATIVE else 0)
 
     def cooperate(
@@ -103,9 +113,11 @@ class Contracts:
         signature_a: bytes,
         signature_b: bytes,
     ) -> Call:
-        """Take money out together. A participant who sends it leaves its own signature empty."""
-        arguments = (version, net, out_a, out_b, valid_until, signature_a, signature_b)
-        return self._to_manager("cooperate", token, _tuple(terms), *arguments)
+        """Take money out together. A participant who sends it may leave its own signature empty."""
+        if not (signature_a and signature_b):
+            signature_a, signature_b = signature_a or signature_b, b""  # the contract knows whose it must be
+        arguments = (version, net, out_a, out_b, valid_until, compact(signature_a), compact(signature_b))
+        return self._to_manager(_COOPERATE, token, _tuple(terms), *arguments)
 
     def close(
         self,
@@ -119,8 +131,8 @@ class Contracts:
         salt_own_hash: bytes,
     ) -> Call:
         """Close alone, with the peer's signature on a state, or with no state (version 0, zero hash, no signature)."""
-        arguments = (version, body_hash, signature, salt_other, salt_own_hash)
-        call = self._to_manager("close", token, _tuple(terms), *arguments)
+        arguments = (version, body_hash, compact(signature), salt_other, salt_own_hash)
+        call = self._to_manager(_CLOSE, token, _tuple(terms), *arguments)
         return Call(to=call.to, data=call.data, value=terms.close_bond)
 
     def challenge(
@@ -137,8 +149,8 @@ class Contracts:
         delegation: bytes = b"",
     ) -> Call:
         """Put a newer state against a close; `payout`, `delay` and `delegation` are a tower's."""
-        arguments = (version, body_hash, signature_a, signature_b, payout, delay, delegation)
-        return self._to_manager("challenge", token, _tuple(terms), *arguments)
+        state = (version, body_hash, compact(signature_a), compact(signature_b))
+        return self._to_manager("challenge", (token, _tuple(terms), *state, payout, delay, compact(delegation)))
 
     def finalize(self, token: Address, terms: Terms, *, body_hash: Digest, bond_to: Address = NO_ONE) -> Call:
         return self._to_manager("finalize", token, _tuple(terms), body_hash, bond_to)
@@ -156,8 +168,8 @@ class Contracts:
         bond_to: Address = NO_ONE,
     ) -> Call:
         """Open the body and pay both out. Without a state everything but `bond_to` stays as it is here."""
-        arguments = (net, locked_ab, locked_ba, locks_hash, blind, bond_to)
-        return self._to_manager("settle", token, _tuple(terms), *arguments)
+        body = (net, locked_ab, locked_ba, locks_hash, blind)
+        return self._to_manager("settle", token, _tuple(terms), body, bond_to)
 
     def resolve_locks(self, token: Address, terms: Terms, locks: bytes, secrets: Sequence[Preimage] = ()) -> Call:
         """Pay out locks of a settled channel: `locks` is the packed list whose hash the contract keeps."""
@@ -288,45 +300,50 @@ def _tuple(terms: Terms) -> tuple[Any, ...]:
     )
 
 
+def _id(args: dict[str, Any]) -> ChannelId:
+    return ChannelId(bytes(args["channel_id"]))
+
+
 def _address(text: str) -> Address:
     return Address(bytes.fromhex(text[2:]))
 
 
+def _word(args: dict[str, Any]) -> ChannelWord:
+    """The channel's new word, which each of its events carries; the record is not in it."""
+    return ChannelWord.unpack(args["word"], Digest(bytes(32)))
+
+
 def _deposited(args: dict[str, Any], place: dict[str, Any]) -> Fact:
-    return SeenDeposit(
-        **place,
-        channel_id=ChannelId(bytes(args["channel_id"])),
-        token=_address(args["token"]),
-        terms_hash=Digest(bytes(args["terms_hash"])),
-        side=Side(args["side"]),
-        amount=args["amount"],
-        deposit_a=args["deposit_a"],
-        deposit_b=args["deposit_b"],
-        memo=bytes(args["memo"]),
-    )
+    word = _word(args)
+    return SeenDeposit(**place, channel_id=_id(args), deposit_a=word.deposit_a, deposit_b=word.deposit_b)
+
+
+def _memo(args: dict[str, Any], place: dict[str, Any]) -> Fact:
+    return SeenMemo(**place, channel_id=_id(args), memo=b"".join(args["memo"]))
 
 
 def _cooperated(args: dict[str, Any], place: dict[str, Any]) -> Fact:
+    word = _word(args)
     return SeenCooperate(
         **place,
-        channel_id=ChannelId(bytes(args["channel_id"])),
-        version=args["version"],
-        net=args["net"],
+        channel_id=_id(args),
+        version=word.version,
         paid_a=args["paid_a"],
         paid_b=args["paid_b"],
-        deposit_a=args["deposit_a"],
-        deposit_b=args["deposit_b"],
+        deposit_a=word.deposit_a,
+        deposit_b=word.deposit_b,
     )
 
 
 def _closed(args: dict[str, Any], place: dict[str, Any]) -> Fact:
+    word = _word(args)
     return SeenClose(
         **place,
-        channel_id=ChannelId(bytes(args["channel_id"])),
-        closer=Side(args["closer_side"]),
-        version=args["version"],
+        channel_id=_id(args),
+        closer=word.closer,
+        version=word.version,
         body_hash=Digest(bytes(args["body_hash"])),
-        deadline=args["deadline"],
+        deadline=word.deadline,
         salt=bytes(args["salt"]),
         index=args["closing_index"],
     )
@@ -335,8 +352,8 @@ def _closed(args: dict[str, Any], place: dict[str, Any]) -> Fact:
 def _challenged(args: dict[str, Any], place: dict[str, Any]) -> Fact:
     return SeenChallenge(
         **place,
-        channel_id=ChannelId(bytes(args["channel_id"])),
-        version=args["version"],
+        channel_id=_id(args),
+        version=_word(args).version,
         body_hash=Digest(bytes(args["body_hash"])),
         bond_to=_address(args["bond_to"]),
     )
@@ -345,36 +362,32 @@ def _challenged(args: dict[str, Any], place: dict[str, Any]) -> Fact:
 def _finalized(args: dict[str, Any], place: dict[str, Any]) -> Fact:
     return SeenFinal(
         **place,
-        channel_id=ChannelId(bytes(args["channel_id"])),
-        version=args["version"],
+        channel_id=_id(args),
+        version=_word(args).version,
         bond_to=_address(args["bond_to"]),
         bond=args["bond"],
     )
 
 
 def _settled(args: dict[str, Any], place: dict[str, Any]) -> Fact:
-    return SeenSettle(
-        **place,
-        channel_id=ChannelId(bytes(args["channel_id"])),
-        version=args["version"],
-        paid_a=args["paid_a"],
-        paid_b=args["paid_b"],
-        locked_ab=args["locked_ab"],
-        locked_ba=args["locked_ba"],
-        locks_hash=Digest(bytes(args["locks_hash"])),
-    )
+    return SeenSettle(**place, version=_word(args).version, **_paid(args))
 
 
 def _locks_resolved(args: dict[str, Any], place: dict[str, Any]) -> Fact:
-    return SeenLocks(
-        **place,
-        channel_id=ChannelId(bytes(args["channel_id"])),
-        paid_a=args["paid_a"],
-        paid_b=args["paid_b"],
-        locked_ab=args["locked_ab"],
-        locked_ba=args["locked_ba"],
-        locks_hash=Digest(bytes(args["locks_hash"])),
-    )
+    return SeenLocks(**place, **_paid(args))
+
+
+def _paid(args: dict[str, Any]) -> dict[str, Any]:
+    """What left a dead channel, and what its locks still hold back."""
+    word = _word(args)
+    return {
+        "channel_id": _id(args),
+        "paid_a": args["paid_a"],
+        "paid_b": args["paid_b"],
+        "locked_ab": word.deposit_a,
+        "locked_ba": word.deposit_b,
+        "locks_hash": Digest(bytes(args["locks_hash"])),
+    }
 
 
 def _owed(args: dict[str, Any], place: dict[str, Any]) -> Fact:
@@ -398,6 +411,7 @@ def _registered(args: dict[str, Any], place: dict[str, Any]) -> Fact:
 
 _FACTS: Final[dict[str, Callable[[dict[str, Any], dict[str, Any]], Fact]]] = {
     "Deposited": _deposited,
+    "Memo": _memo,
     "Cooperated": _cooperated,
     "Closed": _closed,
     "Challenged": _challenged,

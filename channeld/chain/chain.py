@@ -10,7 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from channeld.base.units import Address, Amount, ChannelId, Digest, LockKey, Side, Timestamp, Version
+from channeld.base.units import (
+    MAX_AMOUNT,
+    MAX_TIMESTAMP,
+    Address,
+    Amount,
+    ChannelId,
+    Digest,
+    LockKey,
+    Side,
+    Timestamp,
+    Version,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,22 +58,24 @@ class SeenDeposit(_Seen):
     """Money came into a channel. `deposit_a` and `deposit_b` are the totals after it."""
 
     channel_id: ChannelId
-    token: Address
-    terms_hash: Digest
-    side: Side
-    amount: Amount
     deposit_a: Amount
     deposit_b: Amount
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenMemo(_Seen):
+    """The deposit that follows carries a memo, 192 bytes."""
+
+    channel_id: ChannelId
     memo: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenCooperate(_Seen):
-    """Both took money out together. `net` was applied; the deposits are what is left."""
+    """Both took money out together; the deposits are what is left."""
 
     channel_id: ChannelId
     version: Version
-    net: int
     paid_a: Amount
     paid_b: Amount
     deposit_a: Amount
@@ -158,6 +171,7 @@ class SeenSecret(_Seen):
 
 Fact = (
     SeenDeposit
+    | SeenMemo
     | SeenCooperate
     | SeenClose
     | SeenChallenge
@@ -183,6 +197,18 @@ class ChannelWord:
     flags: int
     record: Digest
     """Hash of the outcome while closing; after settling, of the locks that are left."""
+
+    @classmethod
+    def unpack(cls, word: int, record: Digest) -> ChannelWord:
+        """From the storage word: deposit_a 88 ‖ deposit_b 88 ‖ version 40 ‖ deadline 32 ‖ flags 8 bits."""
+        return cls(
+            deposit_a=Amount(word >> 168),
+            deposit_b=Amount(word >> 80 & MAX_AMOUNT),
+            version=Version(word >> 40 & 2**40 - 1),
+            deadline=Timestamp(word >> 8 & MAX_TIMESTAMP),
+            flags=word & 255,
+            record=record,
+        )
 
     @property
     def closing(self) -> bool:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     "--finalized-lag", type=click.IntRange(0), default=2, show_default=True, help="Blocks `finalized` lags behind."
 )
 @click.option("--genesis", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Further accounts, JSON.")
+@click.option("--unprotected", is_flag=True, help="Take transactions without a chain id, too.")
 def devchain(**given: Any) -> None:
     """Run a chain for development: JSON-RPC over HTTP, funded keys that everyone knows. Its money is worthless."""
     import trio
@@ -79,7 +80,9 @@ async def _until_signal(signals: Any, scope: Any) -> None:
 @click.option("--dev-key", type=click.IntRange(0, 9), help="Who pays: a key of the dev chain, by number.")
 @click.option("--registry", metavar="ADDRESS", help="Use this SecretRegistry instead of a new one.")
 @click.option("--min-period", type=click.IntRange(1, 30 * 86_400), help="Shortest challenge period, seconds.")
+@click.option("--permit2", metavar="ADDRESS", help="Use this Permit2 instead of the one most chains have.")
 @click.option("--token", is_flag=True, help="A token for play, too (not on chains with real money).")
+@click.option("--plain", is_flag=True, help="New contracts at addresses of their own, without the deployment proxy.")
 def deploy(
     rpc: str,
     key_file: Path | None,
@@ -87,14 +90,20 @@ def deploy(
     dev_key: int | None,
     registry: str | None,
     min_period: int | None,
+    permit2: str | None,
     token: bool,
+    plain: bool,
 ) -> None:
-    """Put SecretRegistry and ChannelManager on a chain and print the entry for the settings."""
+    """Put SecretRegistry and ChannelManager on a chain and print the entry for the settings.
+
+    They get the same addresses whoever deploys them, and on every chain; what is there already is checked and used.
+    """
     import trio
 
-    from channeld.base.settings import address
+    from channeld.base.units import Seconds
     from channeld.chain.networks import network
     from channeld.cli.secrets import key_in
+    from contracts.deploy import PERMIT2
 
     here = session()
     profile = network(here.place().network)
@@ -102,10 +111,7 @@ def deploy(
         raise Refused("usage", f"no tokens for play on {profile.id}", "--token goes with --network dev")
     if (dev_key is None) == (key_file is None):
         raise Refused("usage", "say who pays", "--key-file FILE, or --dev-key 0 on a dev chain")
-    try:
-        known = address(registry) if registry else None
-    except ValueError as fault:
-        raise Refused("usage", f"--registry {fault}", "0x…") from None
+    known, permits = _address("--registry", registry), _address("--permit2", permit2)
     if key_file is not None:
         key = key_in(key_file, passphrase_file)
     else:
@@ -113,17 +119,25 @@ def deploy(
 
         key = dev_keys()[dev_key or 0]
     here.out.progress("sending the contracts")
-    period = min_period or profile.min_challenge_period
-    found = trio.run(_deployed, rpc, key, profile, period, known, token)
+    period = Seconds(min_period or profile.min_challenge_period)
+    what = {"min_period": period, "registry": known, "permit2": permits or PERMIT2, "token": token, "plain": plain}
+    found = trio.run(_deployed, rpc, key, profile, what)
     _say_deployed(here.out, profile, rpc, found, period)
 
 
-async def _deployed(
-    url: str, key: Key, profile: Network, period: int, registry: Address | None, token: bool
-) -> Deployment:
+def _address(option: str, text: str | None) -> Address | None:
+    from channeld.base.settings import address
+
+    try:
+        return address(text) if text else None
+    except ValueError as fault:
+        raise Refused("usage", f"{option} {fault}", "0x…") from None
+
+
+async def _deployed(url: str, key: Key, profile: Network, what: dict[str, Any]) -> Deployment:
+    """`what`: the arguments of `channeld.chain.deploy.deploy`."""
     import trio
 
-    from channeld.base.units import Seconds
     from channeld.chain.deploy import deploy as put
     from channeld.chain.intents import MemoryIntents
     from channeld.chain.rpc import Rpc
@@ -145,7 +159,7 @@ async def _deployed(
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(sender.run)
-            found = await put(sender, rpc, min_period=Seconds(period), registry=registry, token=token)
+            found = await put(sender, rpc, **what)
             nursery.cancel_scope.cancel()
     return found
 
@@ -162,7 +176,13 @@ def _say_deployed(out: Output, profile: Network, url: str, found: Deployment, pe
     text = "\n".join(entry)
     if out.as_json:
         network = {"network": profile.id, "chain_id": profile.chain_id, "rpc": url}
+        made = {"min_period": period, "permit2": f"0x{found.permit2.hex()}", "permit2_there": found.permit2_there}
         cost = {"block": found.block, "gas_used": found.gas_used, "fee": str(found.fee), "config": text}
-        out.value(network | where | {"min_period": period, "tokens": tokens} | cost)
-    else:
+        out.value(network | where | made | {"tokens": tokens} | cost)
+        return
+    if not found.permit2_there and profile.id != "dev":
+        out.text(f"no Permit2 at 0x{found.permit2.hex()}: deposits by its permits revert")
+    if found.gas_used:
         out.text(f"deployed in block {found.block} for {found.gas_used} gas; for config.toml:\n\n{text}")
+    else:
+        out.text(f"there since block {found.block}, nothing was sent; for config.toml:\n\n{text}")

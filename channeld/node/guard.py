@@ -156,7 +156,7 @@ class Guard:
                 case seen.SeenDeposit() | seen.SeenCooperate():
                     self._resized(fact.channel_id, Amount(fact.deposit_a + fact.deposit_b))
                     kept.append(fact)
-                case seen.SeenSettle() | seen.SeenLocks():
+                case seen.SeenMemo() | seen.SeenSettle() | seen.SeenLocks():
                     kept.append(fact)
                 case seen.SeenOwed() | seen.SeenWithdrawn():
                     pass
@@ -227,11 +227,13 @@ class Guard:
         for number in sorted(self._pending.facts):
             left: list[seen.Fact] = []
             for fact in self._pending.facts[number]:
-                if isinstance(fact, seen.SeenDeposit):
-                    if number <= deep:
-                        await self._deposit(fact)
-                    else:
+                if isinstance(fact, seen.SeenMemo | seen.SeenDeposit):
+                    if number > deep:
                         left.append(fact)
+                    elif isinstance(fact, seen.SeenDeposit):
+                        await self._deposit(fact)
+                    elif fact.memo == self._memo_of(fact.channel_id):
+                        self._known_memo.add(fact.channel_id)
                 elif number <= final:
                     await self._final(fact)
                 else:
@@ -249,10 +251,8 @@ class Guard:
         if actor is None:
             return
         if actor.channel.phase is Phase.OPENING and fact.channel_id not in self._known_memo:
-            if fact.memo != self._memo_of(fact.channel_id):
-                log.warning("channel=%s a deposit without the agreed memo does not open it", actor.channel.name)
-                return
-            self._known_memo.add(fact.channel_id)
+            log.warning("channel=%s a deposit without the agreed memo does not open it", actor.channel.name)
+            return
         writes = Batch()
         if actor.channel.phase is Phase.OPENING:
             note_fact(writes, fact.channel_id, "opened_at", fact.block.timestamp)

@@ -17,7 +17,7 @@ from channeld.base.digests import Domain, Terms, channel_id, salt_commitment
 from channeld.base.errors import Refused, Unreachable
 from channeld.base.keys import Key, keccak
 from channeld.base.units import MAX_AMOUNT, NATIVE, Address, Amount, ChannelId, Digest, NodeId, Seconds, Side
-from channeld.chain.bindings import Contracts
+from channeld.chain.bindings import NO_MEMO, Contracts
 from channeld.chain.intents import Intent, Status
 from channeld.chain.reads import RpcChain
 from channeld.chain.sender import Sender
@@ -368,7 +368,7 @@ class Openings:
             raise Refused("unknown_channel", "no channel of ours has this id")
         if actor.channel.phase not in (Phase.OPENING, Phase.OPEN):
             raise Refused("channel_closing", f"channel {actor.channel.name} is {actor.channel.phase.value}")
-        text = self.memo_of(channel) if actor.channel.phase is Phase.OPENING else b""
+        text = self.memo_of(channel) if actor.channel.phase is Phase.OPENING else NO_MEMO
         return await self._deposit(actor.channel, amount, name, text)
 
     async def _deposit(self, channel: Channel, amount: Amount, name: str, text: bytes) -> Intent:

@@ -167,7 +167,7 @@ async def _connect(config: TowerConfig, stack: AsyncExitStack) -> tuple[RpcChain
         except Unreachable as fault:
             trouble = fault
         else:
-            return chain, manager_immutables(bytes.fromhex(code[2:]))[1]
+            return chain, manager_immutables(bytes.fromhex(code[2:])).min_period
         log.warning("rpc passed over: %s", trouble)
     raise trouble
 

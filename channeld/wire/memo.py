@@ -4,9 +4,10 @@
     sealed = the *peer's* salt (32 bytes), sealed under the own seed; only its owner can open it
     shared = participants, payouts, challenge period, close bond (in gwei), under a stream keyed by both salts
 
-A side opens its `sealed`, derives its own salt from the nonce, reads `shared`, and checks the terms against the
-hash in the deposit's event. The chain shows nothing but the nonce until both salts are out. Both sides know the
-whole memo when the channel is agreed; each checks its own part on chain before it calls the channel open.
+A side opens its `sealed`, derives its own salt from the nonce, reads `shared`, and checks that the terms and some token
+it knows make the channel id of the deposit's event. The chain shows nothing but the nonce until both salts are out.
+Both sides know the whole memo when the channel is agreed; each checks its own part on chain before it calls the channel
+open.
 
 The peer has a say in the nonce, so sealing must stand using one twice: the tag is computed first, from the text,
 and is what the stream starts from (a synthetic IV, as in RFC 5297, here with HMAC-SHA-256). Sealing is
@@ -20,12 +21,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from channeld.base.digests import Terms, salt_commitment
+from channeld.base.digests import MEMO_BYTES, Terms, salt_commitment
 from channeld.base.errors import Malformed
 from channeld.base.keys import hkdf, keccak
 from channeld.base.units import Address, Digest, Seconds, Side, exactly
 
-MEMO_BYTES: Final = 192
 SEALED_BYTES: Final = 48
 GWEI: Final = 10**9
 MAX_BOND: Final = (2**32 - 1) * GWEI

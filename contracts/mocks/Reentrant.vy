@@ -3,11 +3,12 @@
 """
 @title Reentrant
 @license MIT
-@notice A receiver of native coin that calls back into whoever pays it: for tests of the lock.
+@notice A receiver that calls back into whoever pays it, or refuses, as it is told: for tests of payouts.
 """
 
 target: public(address)
 data: public(Bytes[4096])
+refusing: public(bool)
 worked: public(bool)
 tried: public(uint256)
 
@@ -16,11 +17,20 @@ tried: public(uint256)
 def aim(target: address, data: Bytes[4096]):
     """
     @notice Choose what to call when paid
-    @param target the contract
+    @param target the contract; zero for none
     @param data the call
     """
     self.target = target
     self.data = data
+
+
+@external
+def refuse(refusing: bool):
+    """
+    @notice Take no money, or do again
+    @param refusing whether whatever pays is refused
+    """
+    self.refusing = refusing
 
 
 @external
@@ -37,6 +47,7 @@ def call(target: address, data: Bytes[4096]):
 @external
 @payable
 def __default__():
+    assert not self.refusing, "refused"
     if self.target != empty(address):
         self.worked = raw_call(self.target, self.data, revert_on_failure=False)
         self.tried += 1

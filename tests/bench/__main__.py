@@ -23,7 +23,8 @@ def measure(names: Sequence[str], effort: Effort) -> list[Measured]:
         found[name] = Measured(row=ROWS[name], samples=tuple(one.samples), note=one.note)
     if any(name.startswith("gas_") for name in names):
         for name, (used, note) in gas.both().items():
-            found[name] = Measured(row=ROWS[name], samples=(used,), note=note)
+            if name in names:
+                found[name] = Measured(row=ROWS[name], samples=(used,), note=note)
     return [found[name] for name in ROWS if name in names]
 
 

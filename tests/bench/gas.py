@@ -17,7 +17,7 @@ import httpx
 from channeld.base.units import Address
 from tests.chain.nodes import ANVIL
 from tests.contracts.evm import GAS_PRICE, NOBODY, Evm, Result
-from tests.contracts.gas import measure
+from tests.contracts.gas import measure, table
 from tests.contracts.world import CHAIN_ID, START, World
 
 
@@ -79,8 +79,8 @@ class Anvil(Evm):
             time.sleep(0.002)
         raise AssertionError("anvil never mined it")
 
-    def ask(self, to: Address, data: bytes, sender: Address = NOBODY, gas: int = 10_000_000) -> Result:
-        said = self._rpc("eth_call", _call(sender, to, data, 0, gas), "latest")
+    def ask(self, to: Address, data: bytes, sender: Address = NOBODY, gas: int = 10_000_000, value: int = 0) -> Result:
+        said = self._rpc("eth_call", _call(sender, to, data, value, gas), "latest")
         return Result(good=True, gas=0, output=bytes.fromhex(said[2:]), created=Address(b""), logs=())
 
 
@@ -146,3 +146,15 @@ def both() -> dict[str, tuple[int, str]]:
 
 def _compared(theirs: int, ours: int) -> str:
     return "anvil and py-evm agree" if theirs == ours else f"THEY DIFFER: anvil {theirs:,}, py-evm {ours:,}"
+
+
+def main() -> None:
+    """Print every call beside its target, the floor and the best peer, and say where the figures come from."""
+    found = both()
+    print(table({name: gas for name, (gas, _) in found.items()}))
+    for note in sorted({note for _, note in found.values()}):
+        print(note)
+
+
+if __name__ == "__main__":
+    main()

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final, Literal
 
+from tests.contracts.gas import BESIDE
+
 Better = Literal["higher", "lower"]
 
 
@@ -217,65 +219,22 @@ def _latencies() -> tuple[Row, ...]:
     )
 
 
-_DRIVEN: Final = "its own bytecode on anvil 1.7.1, same amounts and steady state"
-_GAS: Final[Mapping[str, tuple[float, str, tuple[tuple[str, float], ...]]]] = {
-    "gas_open_eth": (48_000, "first deposit", (("Perun", 46_430), ("Nitro", 46_576), ("Vector", 168_642))),
-    "gas_open_erc20": (
-        67_000,
-        "first deposit",
-        (("Perun", 65_234), ("Nitro", 65_638), ("Raiden", 131_438), ("Vector", 212_528)),
-    ),
-    "gas_topup_eth": (31_000, "further deposit", (("Perun", 29_330), ("Nitro", 29_572), ("Vector", 33_477))),
-    "gas_topup_erc20": (50_000, "further deposit", (("Perun", 48_134), ("Nitro", 48_634), ("Raiden", 65_173))),
-    "gas_cooperative_close_eth": (
-        52_000,
-        "all transactions",
-        (("Nitro", 92_456), ("Celer", 177_109), ("Vector", 180_455), ("Perun", 264_519)),
-    ),
-    "gas_cooperative_close_erc20": (
-        60_000,
-        "all transactions",
-        (("Nitro", 99_236), ("Raiden", 141_944), ("Celer", 185_267), ("Vector", 197_899)),
-    ),
-    "gas_unilateral_close_eth": (
-        125_000,
-        "close and settle, bond included",
-        (("Nitro", 174_693), ("Perun", 340_884), ("Celer", 364_036), ("Vector", 398_788)),
-    ),
-    "gas_unilateral_close_erc20": (
-        135_000,
-        "close and settle, bond included",
-        (("Nitro", 183_286), ("Raiden", 226_630), ("Perun", 359_789), ("Celer", 375_225)),
-    ),
-    "gas_challenge": (
-        60_000,
-        "by a tower, with delegation",
-        (("Nitro", 74_113), ("Vector", 81_992), ("Raiden", 90_917), ("Perun", 96_995), ("Celer", 126_018)),
-    ),
-    "gas_lock_registered": (
-        7_000,
-        "per further lock of 16, secret registered",
-        (("Raiden", 36_486), ("Celer", 147_621), ("Vector", 187_443)),
-    ),
-    "gas_lock_new_secret": (
-        30_000,
-        "per further lock of 16, secret in the call",
-        (("Raiden", 36_486), ("Celer", 147_621), ("Vector", 187_443)),
-    ),
-}
+_DRIVEN: Final = "its own bytecode on anvil 1.7.1, same amounts, token and steady state"
 
 
 def _gas() -> tuple[Row, ...]:
+    """The calls that have a target; `make bench-gas` prints the others too."""
     return tuple(
         Row(
             name=name,
-            what=what,
+            what=beside.what,
             unit="gas",
-            target=target,
+            target=beside.target,
             better="lower",
-            peers=tuple(Peer(name=who, value=gas, source=_DRIVEN) for who, gas in peers),
+            peers=tuple(Peer(name=who, value=gas, source=_DRIVEN) for who, gas in beside.peers),
         )
-        for name, (target, what, peers) in _GAS.items()
+        for name, beside in BESIDE.items()
+        if beside.target is not None
     )
 
 
@@ -284,7 +243,6 @@ ROWS: Final[Mapping[str, Row]] = {row.name: row for row in (*_rates(), *_latenci
 LEFT_OUT: Final[Mapping[str, str]] = {
     "route_cold_median_ms": "the search over a graph of the main net's size is not written yet",
     "route_warm_median_ms": "the same",
-    "gas_challenge_batched": "the contract has no batches yet",
     "tower_updates_per_second": "needs a tower with a million rows, which takes longer to fill than all else here",
     "tower_bytes_per_channel": "the same",
     "restart_10k_channels_seconds": "needs ten thousand open channels, which nothing can make quickly yet",

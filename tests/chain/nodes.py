@@ -60,17 +60,18 @@ class Node:
         contracts = Contracts(manager=where.manager, registry=where.registry)
         return RpcChain(self.rpc, contracts, chain_id=DEV_CHAIN_ID, finality=Finality(tags=True))
 
-    async def deploy(self, *, token: bool = False, key: Key | None = None) -> Deployment:
+    async def deploy(self, *, token: bool = False, key: Key | None = None, **more: Any) -> Deployment:
+        """The contracts, least period 10 s unless `more` (arguments of `channeld.chain.deploy`) says otherwise."""
         sender = self.sender(key or dev_keys()[9])
         async with trio.open_nursery() as nursery:
             await nursery.start(sender.run)
-            where = await deploy(sender, self.rpc, min_period=Seconds(10), token=token)
+            where = await deploy(sender, self.rpc, **{"min_period": Seconds(10), "token": token} | more)
             nursery.cancel_scope.cancel()
         return where
 
 
-async def start_anvil(nursery: trio.Nursery) -> str:
-    """Anvil on a free port, with the same lags of safe and finalized as the dev chain."""
+async def start_anvil(nursery: trio.Nursery, *extra: str) -> str:
+    """Anvil on a free port, with the same lags of safe and finalized as the dev chain; `extra`: further options."""
     command = [
         str(ANVIL),
         "--port",
@@ -81,6 +82,7 @@ async def start_anvil(nursery: trio.Nursery) -> str:
         "1",
         "--hardfork",
         "prague",
+        *extra,
     ]
     process = await nursery.start(
         partial(trio.run_process, command, stdout=subprocess.PIPE, capture_stdout=False, check=False)

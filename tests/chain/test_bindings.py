@@ -31,6 +31,7 @@ from channeld.chain.chain import (
     SeenCooperate,
     SeenDeposit,
     SeenFinal,
+    SeenMemo,
     SeenSecret,
     SeenSettle,
 )
@@ -105,10 +106,11 @@ async def test_a_channel_from_deposit_to_settlement(node: Node, where: Deploymen
     channel = channel_id(domain, NATIVE, TERMS.hash)
     await chain.check()
 
-    [deposit] = await acts.see(OPENER, contracts.deposit(NATIVE, TERMS.hash, Side.A, Amount(1_000), b"sealed"))
-    assert isinstance(deposit, SeenDeposit)
-    assert (deposit.channel_id, deposit.side, deposit.amount, deposit.deposit_a) == (channel, Side.A, 1_000, 1_000)
-    assert (deposit.token, deposit.terms_hash, deposit.memo) == (NATIVE, TERMS.hash, b"sealed")
+    text = bytes(range(1, 193))
+    [memo, deposit] = await acts.see(OPENER, contracts.deposit(NATIVE, TERMS.hash, Side.A, Amount(1_000), text))
+    assert isinstance(memo, SeenMemo) and isinstance(deposit, SeenDeposit)
+    assert (memo.channel_id, memo.memo) == (channel, text)
+    assert (deposit.channel_id, deposit.deposit_a, deposit.deposit_b) == (channel, 1_000, 0)
 
     old_block = deposit.block
     cooperation = {"version": Version(2), "net": 100, "out_a": 50, "out_b": 0, "valid_until": Timestamp(2**32 - 1)}
@@ -116,7 +118,7 @@ async def test_a_channel_from_deposit_to_settlement(node: Node, where: Deploymen
     signatures = {"signature_a": b"", "signature_b": ACCEPTOR.sign(digest)}
     [cooperate] = await acts.see(OPENER, contracts.cooperate(NATIVE, TERMS, **cooperation, **signatures))  # type: ignore[arg-type]
     assert isinstance(cooperate, SeenCooperate)
-    assert (cooperate.net, cooperate.paid_a, cooperate.deposit_a, cooperate.deposit_b) == (100, 50, 850, 100)
+    assert (cooperate.version, cooperate.paid_a, cooperate.deposit_a, cooperate.deposit_b) == (2, 50, 850, 100)
 
     blind = b"\x0b" * 32
     old, new = (body_hash(net, 0, 0, NO_LOCKS, blind) for net in (10, 300))
@@ -197,7 +199,7 @@ async def test_other_code_and_other_chains_are_refused(node: Node, where: Deploy
     with pytest.raises(Refused) as refused:
         await swapped.check()
     assert refused.value.code == "unknown_contract"
-    second = await node.deploy(key=dev_keys()[8])
+    second = await node.deploy(key=dev_keys()[8], plain=True)
     with pytest.raises(Refused, match="uses the registry"):
         await node.chain(replace(where, registry=second.registry)).check()
     nowhere = node.chain(replace(where, manager=NO_ONE))

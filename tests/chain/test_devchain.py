@@ -312,7 +312,7 @@ async def test_gas_is_the_same_as_on_anvil(devchain: Node, nursery: trio.Nursery
         for node in (devchain, Node(url="", rpc=rpc, kind="anvil")):
             where = await node.deploy(token=True)
             contracts = Contracts(manager=where.manager, registry=where.registry)
-            call = contracts.deposit(NATIVE, Digest(b"\x01" * 32), Side.A, Amount(ONE), b"memo" * 40)
+            call = contracts.deposit(NATIVE, Digest(b"\x01" * 32), Side.A, Amount(ONE), b"memo" * 48)
             raw = signed(PAYER, 0, to=where.manager, value=call.value, data=call.data, gas=200_000)
             receipt = await node.send(raw)
             used.append((where.gas_used, int(receipt["gasUsed"], 16), receipt["status"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import stat
@@ -55,9 +56,46 @@ def test_deploy_prints_the_entry_for_the_settings(chain, tmp_path):
     assert found["chain.rpc"] == running.ready["url"]
 
 
+def test_deploy_again_finds_what_is_there(chain):
+    here, running, deployed = chain
+    done = channeld("deploy", "--rpc", running.ready["url"], "--dev-key", "5", "--token", cwd=here)
+    same = ("manager", "registry", "permit2", "tokens", "config")
+    assert (done.code, done.value["gas_used"], done.value["fee"]) == (0, 0, "0"), done.err
+    assert [done.value[name] for name in same] == [deployed[name] for name in same]
+    assert deployed["gas_used"] > 0
+    there = channeld("deploy", "--rpc", running.ready["url"], "--dev-key", "5", "--text", cwd=here)
+    assert "nothing was sent" in there.out
+
+
+def test_deploy_where_nobody_has_put_the_proxy(tmp_path):
+    (tmp_path / "genesis.json").write_text(json.dumps({"0x4e59b44847b379578588920ca78fbf26c0b4956c": {}}))
+    bare = ("devchain", "--port", "0", "--genesis", "genesis.json")
+    with daemon(*bare, cwd=tmp_path) as running:
+        done = channeld("deploy", "--rpc", running.ready["url"], "--dev-key", "0", cwd=tmp_path)
+        assert (done.code, done.error["code"]) == (8, "no_proxy")
+        assert "--plain" in done.error["hint"]
+        running.end()
+    with daemon(*bare, "--unprotected", cwd=tmp_path) as running:
+        done = channeld("deploy", "--rpc", running.ready["url"], "--dev-key", "0", cwd=tmp_path)
+        assert done.code == 0, done.err
+        running.end()
+
+
+def test_deploy_plain_and_over_another_permit2(chain):
+    here, running, deployed = chain
+    rpc = ("deploy", "--rpc", running.ready["url"], "--dev-key", "5")
+    plain = channeld(*rpc, "--plain", "--registry", deployed["registry"], cwd=here).value
+    assert plain["registry"] == deployed["registry"]
+    assert plain["manager"] != deployed["manager"]
+    other = channeld(*rpc, "--permit2", "0x" + "22" * 20, cwd=here).value
+    assert (other["permit2"], other["permit2_there"]) == ("0x" + "22" * 20, False)
+    assert other["manager"] not in (plain["manager"], deployed["manager"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "name"),
     [
+        (["--rpc", "URL", "--dev-key", "0", "--permit2", "0x22"], 2, "usage"),
         (["--rpc", "http://127.0.0.1:1", "--dev-key", "0"], 3, "unreachable"),
         (["--rpc", "URL"], 2, "usage"),
         (["--rpc", "URL", "--dev-key", "0", "--network", "base"], 8, "wrong_chain"),

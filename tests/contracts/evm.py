@@ -77,12 +77,12 @@ class Evm:
         self.state.lock_changes()
         return self._apply(sender, to, data, value, gas)
 
-    def ask(self, to: Address, data: bytes, sender: Address = NOBODY, gas: int = 10_000_000) -> Result:
+    def ask(self, to: Address, data: bytes, sender: Address = NOBODY, gas: int = 10_000_000, value: int = 0) -> Result:
         """Apply a transaction at the present time and take it back."""
         self.state.lock_changes()
         before = self.state.snapshot()
         self.give(sender, 10**18)
-        result = self._apply(sender, to, data, 0, gas)
+        result = self._apply(sender, to, data, value, gas)
         self.state.revert(before)
         return result
 

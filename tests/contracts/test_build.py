@@ -48,7 +48,7 @@ def test_every_external_function_says_what_it_does() -> None:
 def test_the_deployed_code_is_known_whatever_its_immutables_are(world: World) -> None:
     deployed = world.evm.code(world.manager)
     assert same_code(artifact("ChannelManager"), deployed)
-    assert manager_immutables(deployed) == (world.registry, MIN_PERIOD)
+    assert manager_immutables(deployed)[:2] == (world.registry, MIN_PERIOD)
     assert not same_code(artifact("SecretRegistry"), deployed)
     assert not same_code(artifact("ChannelManager"), deployed + b"\0")
     assert not same_code(artifact("ChannelManager"), b"")
@@ -68,7 +68,7 @@ def test_a_name_without_an_artifact_is_a_key_error() -> None:
 def test_the_constructor_refuses_what_cannot_work(world: World) -> None:
     with pytest.raises(Reverted, match="registry"):
         world.deploy("ChannelManager", manager_code(Address(b"\x01" * 20), MIN_PERIOD))
-    code = artifact("ChannelManager").bytecode + bytes(12) + world.registry
+    code = artifact("ChannelManager").bytecode + bytes(12) + world.registry + bytes(32)
     for period in (0, 30 * 86400 + 1):
         with pytest.raises(Reverted, match="period"):
             world.deploy("ChannelManager", code + period.to_bytes(32, "big"))

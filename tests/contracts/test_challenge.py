@@ -38,7 +38,11 @@ def test_a_stale_close_is_beaten_and_the_victim_gets_the_bond(either: Channel) -
     receipt = either.challenge(6, NEW, key_of("anyone").address)
     assert receipt.event("Challenged") == {
         "channel_id": either.id,
+        "deposit_a": 10 * ETHER,
+        "deposit_b": 4 * ETHER,
         "version": 6,
+        "deadline": deadline,
+        "flags": BEATEN,
         "body_hash": NEW.hash,
         "bond_to": NATIVE,
     }
@@ -153,13 +157,13 @@ def test_only_the_victim_delegates(channel: Channel) -> None:
         channel.delegate(Side.B, 5, tower, 5),
         channel.delegate(Side.B, 6, tower, 4),
         channel.delegate(Side.B, 6, key_of("anyone").address, 5),
-        bytes(65),
-        b"\x01",
+        channel.sign(6, NEW.hash)[1],
+        b"",
     ):
-        with pytest.raises(Reverted, match="signature"):
+        with pytest.raises(Reverted, match="delegation"):
             channel.challenge(6, NEW, payout=tower, delay=5, delegation=bad)
-    with pytest.raises(Reverted, match="payout"):
-        channel.challenge(6, NEW, delegation=channel.delegate(Side.B, 6, NATIVE, 0))
+    receipt = channel.challenge(6, NEW, delegation=channel.delegate(Side.B, 6, NATIVE, 0))
+    assert receipt.event("Challenged")["flags"] == BEATEN  # nobody is named: there is no delegation
 
 
 def test_nothing_to_challenge_before_a_close(channel: Channel) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from eth_abi.abi import encode
 
-from channeld.base.keys import ORDER, keccak
+from channeld.base.keys import ORDER, compact, keccak
 from channeld.base.units import NATIVE, Seconds, Side
 from tests.contracts.world import BOND, ETHER, MIN_PERIOD, PERIOD, Body, Channel, Reverted, World, key_of
 
@@ -18,10 +18,12 @@ def test_by_a_state_that_the_other_signed(either: Channel, side: Side) -> None:
     receipt = either.close(side, 5, body)
     assert receipt.event("Closed") == {
         "channel_id": either.id,
-        "closer_side": side,
+        "deposit_a": 10 * ETHER,
+        "deposit_b": 4 * ETHER,
         "version": 5,
-        "body_hash": body.hash,
         "deadline": receipt.timestamp + PERIOD,
+        "flags": int(side),
+        "body_hash": body.hash,
         "salt": either.salts[side.other],
         "closing_index": index + 1,
     }
@@ -85,28 +87,43 @@ def test_the_salt_is_the_others(channel: Channel, side: Side) -> None:
 
 def test_an_old_state_is_refused(channel: Channel) -> None:
     channel.cooperate(6, out_a=1, out_b=0)
-    for version in (0, 5, 6):
+    for version in (1, 5, 6):
         with pytest.raises(Reverted, match="old version"):
             channel.close(Side.A, version, Body())
     channel.close(Side.A, 7, Body())
 
 
-def test_without_a_signature_there_is_no_state(channel: Channel) -> None:
-    for version, body in ((1, None), (1, Body()), (0, Body())):
-        with pytest.raises(Reverted, match="no state"):
-            channel.close(Side.A, version, body, signature=b"")
+def test_version_zero_is_no_state(channel: Channel) -> None:
+    with pytest.raises(Reverted, match="no state"):
+        channel.close(Side.A, 0, Body())
+    for body in (None, Body()):
+        with pytest.raises(Reverted, match="signature"):
+            channel.close(Side.A, 1, body, signature=b"")
+
+
+def test_a_version_has_40_bits(channel: Channel) -> None:
+    for version in (2**40, 2**41 + 7, 2**256 - 1):
+        with pytest.raises(Reverted, match="version"):
+            channel.close(Side.A, version, Body(), signature=bytes(64) + b"\x1b")
+    channel.close(Side.A, 2**40 - 1, Body())
+    assert channel.stored()[2] == 2**40 - 1
 
 
 def test_the_state_must_be_signed_by_the_other(channel: Channel) -> None:
     body = Body(net=-ETHER)
     own, others = channel.sign(3, body.hash)
-    s = int.from_bytes(others[32:64], "big")
-    high_s = others[:32] + (ORDER - s).to_bytes(32, "big") + bytes([55 - others[64]])
     older = channel.sign(2, body.hash)[1]
     elsewhere = channel.world.channel().sign(3, body.hash)[1]
-    for bad in (own, high_s, older, elsewhere, others[:64], others[:64] + b"\x01", bytes(65)):
+    for bad in (own, older, elsewhere, others[:64] + bytes([55 - others[64]]), b""):
         with pytest.raises(Reverted, match="signature"):
             channel.close(Side.A, 3, body, signature=bad)
+    r, vs = compact(others)
+    word = int.from_bytes(vs, "big")
+    high = ORDER - word % 2**255
+    for bad_vs in (high, high | 1 << 255, word ^ 1 << 255, word ^ 1, 0, 2**256 - 1):
+        given = (3, body.hash, (r, bad_vs.to_bytes(32, "big")), channel.salts[1], keccak(channel.salts[0]))
+        with pytest.raises(Reverted, match="signature"):
+            channel.do(channel.keys[0].address, "close", *channel.head, *given, value=BOND)
     channel.close(Side.A, 3, body, signature=others)
 
 
@@ -123,7 +140,8 @@ def test_other_terms_are_another_channel(channel: Channel) -> None:
     token, terms = channel.head
     cheap = (*terms[:6], 0, terms[7])
     sender = channel.keys[0].address
-    channel.do(sender, "close", token, cheap, 0, bytes(32), b"", channel.salts[1], keccak(channel.salts[0]))
+    empty = compact(b"")
+    channel.do(sender, "close", token, cheap, 0, bytes(32), empty, channel.salts[1], keccak(channel.salts[0]))
     assert channel.stored() == stored
 
 
@@ -136,6 +154,9 @@ def test_a_participant_zero_has_signed_nothing(world: World) -> None:
     payer = real.keys[0].address
     real.do(payer, "deposit", token, name, 1, ETHER, value=ETHER)
     salts = real.salts[1], keccak(real.salts[0])
-    for forged in (bytes(65), bytes(64) + b"\x1b", b"\x01", bytes(31) + b"\x05" + bytes(32) + b"\x1b"):
+    for forged in ((bytes(32), bytes(32)), (bytes(31) + b"\x05", bytes(32)), (b"\xff" * 32, bytes(31) + b"\x01")):
         with pytest.raises(Reverted, match="signature"):
             real.do(payer, "close", token, terms, 1, Body().hash, forged, *salts, value=BOND)
+        order = (2**63, forged)
+        with pytest.raises(Reverted, match="not a participant"):
+            real.do(payer, "close", token, terms, 1, Body().hash, forged, *salts, order, value=BOND)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from channeld.base.digests import ALL
-from channeld.base.keys import ORDER
+from channeld.base.keys import ORDER, compact
 from channeld.base.units import NATIVE, Side
 from tests.contracts.world import (
     BEATEN,
@@ -29,12 +29,13 @@ def test_everything_is_paid_out(either: Channel) -> None:
     assert (either.paid(Side.A), either.paid(Side.B)) == (9 * ETHER, 5 * ETHER)
     assert receipt.event("Cooperated") == {
         "channel_id": either.id,
-        "version": 3,
-        "net": ETHER,
-        "paid_a": 9 * ETHER,
-        "paid_b": 5 * ETHER,
         "deposit_a": 0,
         "deposit_b": 0,
+        "version": 3,
+        "deadline": 0,
+        "flags": 0,
+        "paid_a": 9 * ETHER,
+        "paid_b": 5 * ETHER,
     }
     assert either.stored() == (0, 0, 3, 0, 0, bytes(32))
 
@@ -53,10 +54,27 @@ def test_a_sender_need_not_sign(channel: Channel, side: Side) -> None:
 
 def test_a_stranger_must_bring_both_signatures(channel: Channel) -> None:
     until = channel.world.now + 100
-    signature_a, signature_b = channel.agree(1, 0, ALL, ALL, until)
-    for given in ((b"", signature_b), (signature_a, b""), (signature_b, signature_a), (signature_a, signature_a)):
+    none, a, b = compact(b""), *map(compact, channel.agree(1, 0, ALL, ALL, until))
+    for given in ((a,), (b,), (none,), (none, b), (a, none), (b, none), (none, none), (b, a), (a, a), (b, b)):
         with pytest.raises(Reverted, match="signature"):
             channel.do(channel.world.rich, "cooperate", *channel.head, 1, 0, ALL, ALL, until, *given)
+
+
+@pytest.mark.parametrize("side", list(Side))
+def test_a_party_that_sends_it_brings_the_others_signature_or_both(channel: Channel, side: Side) -> None:
+    until = channel.world.now + 100
+    none, both = compact(b""), [*map(compact, channel.agree(1, 0, 1, 2, until))]
+    own, others = both[side], both[side.other]
+    sender = channel.keys[side].address
+    for given in ((own,), (none,), (own, none), (none, none), (others, own) if side is Side.A else (own, others)):
+        with pytest.raises(Reverted, match="signature"):
+            channel.do(sender, "cooperate", *channel.head, 1, 0, 1, 2, until, *given)
+    before = channel.stored()
+    for version in (1, 2, 3):
+        both = [*map(compact, channel.agree(version, 0, 1, 2, until))]
+        signed = ([both[side.other]], [both[side.other], none], both)[version - 1]
+        channel.do(sender, "cooperate", *channel.head, version, 0, 1, 2, until, *signed)
+    assert channel.stored()[:3] == (before[0] - 3, before[1] - 6, 3)
 
 
 @pytest.mark.parametrize("place", range(5))
@@ -66,17 +84,19 @@ def test_any_other_value_than_the_signed_one_is_refused(channel: Channel, place:
     signed = channel.agree(*values)
     values[place] += 1
     with pytest.raises(Reverted, match="signature"):
-        channel.do(channel.world.rich, "cooperate", *channel.head, *values, *signed)
+        channel.do(channel.world.rich, "cooperate", *channel.head, *values, *map(compact, signed))
 
 
 def test_a_signature_has_one_form(channel: Channel) -> None:
     until = channel.world.now + 100
     good_a, good_b = channel.agree(1, 0, ALL, ALL, until)
-    s = int.from_bytes(good_a[32:64], "big")
-    high_s = good_a[:32] + (ORDER - s).to_bytes(32, "big") + bytes([55 - good_a[64]])
-    for bad in (high_s, good_a[:64], good_a[:64] + bytes([good_a[64] - 27]), bytes(65), bytes(64) + b"\x1b"):
+    r, vs = compact(good_a)
+    word = int.from_bytes(vs, "big")
+    high = ORDER - word % 2**255
+    for bad in (high, high | 1 << 255, word ^ 1 << 255, 0):
+        given = (r, bad.to_bytes(32, "big")), compact(good_b)
         with pytest.raises(Reverted, match="signature"):
-            channel.do(channel.world.rich, "cooperate", *channel.head, 1, 0, ALL, ALL, until, bad, good_b)
+            channel.do(channel.world.rich, "cooperate", *channel.head, 1, 0, ALL, ALL, until, *given)
 
 
 def test_the_time_is_over_after_valid_until(channel: Channel) -> None:
@@ -119,7 +139,7 @@ def test_an_unsigned_top_up_cannot_spoil_it(channel: Channel) -> None:
     until = channel.world.now + 1000
     signed = channel.agree(1, ETHER, ALL, ALL, until)
     channel.deposit(Side.B, 1)
-    channel.do(channel.world.rich, "cooperate", *channel.head, 1, ETHER, ALL, ALL, until, *signed)
+    channel.do(channel.world.rich, "cooperate", *channel.head, 1, ETHER, ALL, ALL, until, *map(compact, signed))
     assert (channel.paid(Side.A), channel.paid(Side.B)) == (9 * ETHER, 5 * ETHER + 1)
 
 
@@ -188,5 +208,5 @@ def test_another_channel_of_the_pair_is_another_channel(world: World) -> None:
     until = world.now + 1000
     signed = first.agree(1, 0, ALL, ALL, until)
     with pytest.raises(Reverted, match="signature"):
-        second.do(world.rich, "cooperate", *second.head, 1, 0, ALL, ALL, until, *signed)
+        second.do(world.rich, "cooperate", *second.head, 1, 0, ALL, ALL, until, *map(compact, signed))
     assert key_of("payer").address == first.terms.participant_a == second.terms.participant_a

@@ -17,7 +17,11 @@ def test_an_unbeaten_closer_gets_its_bond_back(either: Channel, side: Side) -> N
     receipt = either.finalize(body)
     assert receipt.event("Finalized") == {
         "channel_id": either.id,
+        "deposit_a": 10 * 10**18,
+        "deposit_b": 4 * 10**18,
         "version": 1,
+        "deadline": either.stored()[3],
+        "flags": int(side) | FINAL,
         "bond_to": either.terms.payout(side),
         "bond": BOND,
     }

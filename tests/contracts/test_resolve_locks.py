@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from channeld.base.digests import Lock
-from channeld.base.keys import keccak
+from channeld.base.keys import compact, keccak
 from channeld.base.units import NATIVE, Amount, LockId, LockKind, Side, Timestamp
 from tests.contracts.model import rest_hash
 from tests.contracts.world import ETHER, Body, Channel, Reverted, World, key_in_registry, lock, secret_of
@@ -22,7 +22,7 @@ def settled(channel: Channel, *locks: Lock, locked: tuple[int, int] | None = Non
     channel.wait()
     told = channel.settle(body).event("Settled")
     assert told["locks_hash"] == body.locks_hash == channel.stored()[5]
-    assert (told["locked_ab"], told["locked_ba"]) == channel.stored()[:2]
+    assert (told["deposit_a"], told["deposit_b"]) == channel.stored()[:2]
     return channel
 
 
@@ -216,9 +216,9 @@ def test_a_list_both_signed_with_a_broken_tail_locks_nobody_out(channel: Channel
     sender = channel.keys[0].address
     signature = channel.sign(1, body)[1]
     salts = channel.salts[1], keccak(channel.salts[0])
-    channel.do(sender, "close", *channel.head, 1, body, signature, *salts, value=channel.terms.close_bond)
+    channel.do(sender, "close", *channel.head, 1, body, compact(signature), *salts, value=channel.terms.close_bond)
     channel.wait()
-    channel.do(sender, "settle", *channel.head, *opened, NATIVE)
+    channel.do(sender, "settle", *channel.head, opened, NATIVE)
     channel.do(sender, "resolve_locks", *channel.head, packed, [secret_of(number)])
     assert channel.paid(Side.B) == 4 * ETHER + 10
 

@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from channeld.base.digests import body_hash
-from channeld.base.keys import keccak
+from channeld.base.keys import compact, keccak
 from channeld.base.units import NATIVE, Digest, Side
 from tests.contracts.world import (
     BOND,
+    CLOSER_B,
     DEAD,
     ETHER,
     FINAL,
@@ -34,11 +35,13 @@ def test_both_sides_are_paid(either: Channel) -> None:
     receipt = either.settle(body)
     assert receipt.event("Settled") == {
         "channel_id": either.id,
+        "deposit_a": 0,
+        "deposit_b": 0,
         "version": 7,
+        "deadline": either.stored()[3],
+        "flags": CLOSER_B | FINAL | DEAD,
         "paid_a": 9 * ETHER,
         "paid_b": 5 * ETHER,
-        "locked_ab": 0,
-        "locked_ba": 0,
         "locks_hash": bytes(32),
     }
     assert receipt.event("Finalized")["bond_to"] == either.terms.payout_b
@@ -85,7 +88,7 @@ def test_only_the_recorded_body_opens(channel: Channel, place: int) -> None:
     opened: list[Any] = list(body.opened())
     opened[place] = opened[place] + 1 if place < 3 else bytes(31) + b"\x09"
     with pytest.raises(Reverted, match="other outcome"):
-        channel.do(channel.world.rich, "settle", *channel.head, *opened, NATIVE)
+        channel.do(channel.world.rich, "settle", *channel.head, tuple(opened), NATIVE)
     with pytest.raises(Reverted, match="other outcome"):
         channel.settle(body, channel.tower.address)
     with pytest.raises(Reverted, match="other outcome"):
@@ -99,7 +102,7 @@ def test_a_dead_id_refuses_everything(channel: Channel) -> None:
     stored = channel.stored()
     for again in (
         lambda: channel.deposit(Side.A, 5),
-        lambda: channel.deposit(Side.B, 5, b"memo"),
+        lambda: channel.deposit(Side.B, 5, bytes([1]) * 192),
         lambda: channel.cooperate(9),
         lambda: channel.close(Side.A, 9, Body()),
         lambda: channel.close(Side.B),
@@ -135,7 +138,7 @@ def test_whatever_both_signed_is_paid_out_exactly(
     a, b = deposits[0] - n, deposits[1] + n
     locked_a, locked_b = (min(held[0], a), min(held[1], b)) if locks else (0, 0)
     assert (channel.paid(Side.A), channel.paid(Side.B)) == (a - locked_a, b - locked_b)
-    assert (told["locked_ab"], told["locked_ba"]) == channel.stored()[:2] == (locked_a, locked_b)
+    assert (told["deposit_a"], told["deposit_b"]) == channel.stored()[:2] == (locked_a, locked_b)
     assert world.balance(NATIVE, world.manager) == before - sum(deposits) + locked_a + locked_b
     if channel.stored()[5] != bytes(32):
         channel.resolve(locks, secret_of(1))
@@ -149,7 +152,7 @@ def test_five_zeros_open_a_signed_body_of_zeros_too(channel: Channel) -> None:
     signature = channel.sign(1, zeros)[1]
     salts = channel.salts[1], keccak(channel.salts[0])
     sender = channel.keys[0].address
-    channel.do(sender, "close", *channel.head, 1, zeros, signature, *salts, value=BOND)
+    channel.do(sender, "close", *channel.head, 1, zeros, compact(signature), *salts, value=BOND)
     channel.wait()
     channel.settle(None)
     assert (channel.paid(Side.A), channel.paid(Side.B)) == (10 * ETHER + BOND, 4 * ETHER)

@@ -21,6 +21,7 @@ from channeld.base.digests import (
     Terms,
     body_hash,
     channel_id,
+    close_digest,
     cooperate_digest,
     delegation_digest,
     locks_hash,
@@ -29,7 +30,7 @@ from channeld.base.digests import (
     salt_commitment,
     state_digest,
 )
-from channeld.base.keys import Key, keccak, sha256
+from channeld.base.keys import Key, compact, keccak, sha256
 from channeld.base.units import (
     NATIVE,
     Address,
@@ -75,7 +76,7 @@ class Reverted(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """A decoded log entry."""
+    """A decoded log entry; a channel's word is given by its fields."""
 
     name: str
     source: Address
@@ -91,6 +92,7 @@ class Receipt:
     created: Address
     sender: Address
     timestamp: int
+    output: bytes
 
     def event(self, name: str) -> dict[str, Any]:
         """The fields of the only event called `name`."""
@@ -108,6 +110,19 @@ def _types(parameters: list[dict[str, Any]]) -> list[str]:
         else one["type"]
         for one in parameters
     ]
+
+
+def words_of(memo: bytes) -> list[bytes]:
+    """A memo of 192 bytes as the ABI wants it."""
+    return [memo[at : at + 32] for at in range(0, 192, 32)]
+
+
+WORD: Final = ("deposit_a", "deposit_b", "version", "deadline", "flags")
+
+
+def unpacked(word: int) -> tuple[int, int, int, int, int]:
+    """The fields of a storage word, in the order of `WORD`."""
+    return word >> 168, word >> 80 & 2**88 - 1, word >> 40 & 2**40 - 1, word >> 8 & 2**32 - 1, word & 255
 
 
 @cache
@@ -211,6 +226,7 @@ class World:
             created=done.created,
             sender=sender,
             timestamp=self.now,
+            output=done.output,
         )
 
     def _decoded(self, done: Result) -> Iterator[Event]:
@@ -220,6 +236,10 @@ class World:
             name, indexed, rest = _events()[topics[0]]
             values = decode([kind for _, kind in rest], data)
             fields = {field: _plain(value, kind) for (field, kind), value in zip(rest, values, strict=True)}
+            if name == "Memo":
+                fields["memo"] = b"".join(fields["memo"])
+            if "word" in fields:
+                fields |= zip(WORD, unpacked(fields.pop("word")), strict=True)
             yield Event(name=name, source=source, fields=fields | dict(zip(indexed, topics[1:], strict=True)))
 
     def do(self, sender: Address, to: Address, name: str, *arguments: Any, value: int = 0, gas: int = GAS) -> Receipt:
@@ -300,7 +320,7 @@ class Body:
         return body_hash(self.net, *self.held(), self.locks_hash, self.blind)
 
     def opened(self) -> tuple[int, int, int, bytes, bytes]:
-        """The arguments of settle, without bond_to."""
+        """The struct that `settle` takes."""
         return (self.net, *self.held(), self.locks_hash, self.blind)
 
 
@@ -342,6 +362,12 @@ class Channel:
         """Send a call to the manager."""
         return self.world.do(sender, self.world.manager, name, *arguments, value=value, gas=gas)
 
+    def would(self, sender: Address, name: str, *arguments: Any, value: int = 0) -> str:
+        """The reason for which a call to the manager would fail now, "" if it would not. Nothing is carried out."""
+        data = call_data("ChannelManager", name, *arguments)
+        done = self.world.evm.ask(self.world.manager, data, sender, value=value)
+        return "" if done.good else _reason(done.output)
+
     def stored(self) -> tuple[int, int, int, int, int, bytes]:
         """deposit_a, deposit_b, version, deadline, flags, record."""
         found: tuple[int, int, int, int, int, bytes] = self.world.ask(self.world.manager, "channel", self.id)
@@ -372,7 +398,7 @@ class Channel:
     def deposit(self, side: Side, amount: int, memo: bytes | None = None) -> Receipt:
         sender = self.keys[side].address
         value = amount if self.token == NATIVE else 0
-        rest = () if memo is None else (memo,)
+        rest = () if memo is None else (words_of(memo),)
         return self.do(sender, "deposit", self.token, self.terms.hash, int(side), amount, *rest, value=value)
 
     def funded(self, a: int = 10 * ETHER, b: int = 4 * ETHER) -> Channel:
@@ -394,11 +420,16 @@ class Channel:
         """By both signatures if `sender` is no party, else with the sender's left out."""
         sender = self.world.rich if sender is None else sender
         signed = self.agree(version, net, out_a, out_b, valid_until)
-        given = [b"" if key.address == sender else one for key, one in zip(self.keys, signed, strict=True)]
+        given = [compact(one) for key, one in zip(self.keys, signed, strict=True) if key.address != sender]
         return self.do(sender, "cooperate", *self.head, version, net, out_a, out_b, valid_until, *given)
 
+    def order(self, side: Side, version: int, body: bytes, valid_until: int) -> tuple[int, tuple[bytes, bytes]]:
+        """The signed Close of `side`, for somebody else to send."""
+        digest = close_digest(self.world.domain, self.id, Version(version), Digest(body), Timestamp(valid_until))
+        return valid_until, compact(self.keys[side].sign(digest))
+
     def close(self, side: Side, version: int = 0, body: Body | None = None, **changes: Any) -> Receipt:
-        """By the state given, or without one. `changes`: sender, value, signature, salt, own_hash."""
+        """By the state given, or without one. `changes`: sender, value, signature, salt, own_hash, order."""
         state = bytes(32) if body is None else body.hash
         signature = b"" if body is None else self.sign(version, state)[side.other]
         return self.do(
@@ -407,31 +438,39 @@ class Channel:
             *self.head,
             version,
             state,
-            changes.get("signature", signature),
+            compact(changes.get("signature", signature)),
             changes.get("salt", self.salts[side.other]),
             changes.get("own_hash", keccak(self.salts[side])),
+            *((changes["order"],) if "order" in changes else ()),
             value=changes.get("value", self.terms.close_bond),
         )
 
-    def challenge(self, version: int, body: Body, sender: Address | None = None, **changes: Any) -> Receipt:
-        """With both signatures. `changes`: signatures, payout, delay, delegation."""
+    def evidence(self, version: int, body: Body, **changes: Any) -> tuple[Any, ...]:
+        """The struct that `challenge` takes, with both signatures. `changes`: signatures, payout, delay, delegation."""
         signatures = changes.get("signatures", self.sign(version, body.hash))
-        return self.do(
-            self.world.rich if sender is None else sender,
-            "challenge",
+        return (
             *self.head,
             version,
             body.hash,
-            *signatures,
+            *map(compact, signatures),
             changes.get("payout", NATIVE),
             changes.get("delay", 0),
-            changes.get("delegation", b""),
+            compact(changes.get("delegation", b"")),
         )
+
+    def challenge(self, version: int, body: Body, sender: Address | None = None, **changes: Any) -> Receipt:
+        """With both signatures. `changes` as in `evidence`."""
+        given = self.evidence(version, body, **changes)
+        return self.do(self.world.rich if sender is None else sender, "challenge", given)
+
+    def delegated(self, victim: Side, version: int, body: Body, delay: int = 0) -> tuple[Any, ...]:
+        """`evidence` with the victim's delegation to the tower's address."""
+        delegation = self.delegate(victim, version, self.tower.address, delay)
+        return self.evidence(version, body, payout=self.tower.address, delay=delay, delegation=delegation)
 
     def tower_challenge(self, victim: Side, version: int, body: Body, delay: int = 0) -> Receipt:
         """As a tower with the victim's delegation does it; the bond is to go to the tower's address."""
-        delegation = self.delegate(victim, version, self.tower.address, delay)
-        return self.challenge(version, body, payout=self.tower.address, delay=delay, delegation=delegation)
+        return self.do(self.world.rich, "challenge", self.delegated(victim, version, body, delay))
 
     def wait(self, over: int = 1) -> None:
         """Until the deadline is `over` seconds past."""
@@ -444,7 +483,7 @@ class Channel:
         self, body: Body | None, bond_to: Address = NATIVE, gas: int = GAS, sender: Address | None = None
     ) -> Receipt:
         opened = NO_STATE if body is None else body.opened()
-        return self.do(self.world.rich if sender is None else sender, "settle", *self.head, *opened, bond_to, gas=gas)
+        return self.do(self.world.rich if sender is None else sender, "settle", *self.head, opened, bond_to, gas=gas)
 
     def resolve(self, locks: tuple[Lock, ...], *secrets: bytes, gas: int = GAS) -> Receipt:
         return self.do(self.world.rich, "resolve_locks", *self.head, pack_locks(locks), list(secrets), gas=gas)

@@ -51,7 +51,7 @@ def final(number: int) -> SeenFinal:
 def cooperate(number: int, version: int) -> SeenCooperate:
     nothing = Amount(0)
     return SeenCooperate(
-        block=block(number), tx_hash=b"", log_index=0, channel_id=CHANNEL, version=Version(version), net=0,
+        block=block(number), tx_hash=b"", log_index=0, channel_id=CHANNEL, version=Version(version),
         paid_a=nothing, paid_b=nothing, deposit_a=nothing, deposit_b=nothing,
     )  # fmt: skip
 

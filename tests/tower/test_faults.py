@@ -232,9 +232,7 @@ async def test_a_tower_refuses_what_is_not_its_chain_contract_or_store(world: Wo
     with pytest.raises(Unreachable):
         await run(world.config("lost", rpc=("http://127.0.0.1:9",)), key)
     wrong = world.where
-    world.where = type(wrong)(
-        manager=Address(key.address), registry=wrong.registry, token=None, block=0, gas_used=0, fee=0
-    )
+    world.where = replace(wrong, manager=Address(key.address))
     assert await refused("contract") == "unknown_contract"
     world.where = wrong
     async with world.tower() as tower:

@@ -122,9 +122,18 @@ class Snapshot:
 class Evm:
     """The canonical chain, its states, and what waits to be mined."""
 
-    def __init__(self, *, accounts: Mapping[bytes, Account], chain_id: int, clock: Callable[[], int]) -> None:
-        """`clock` gives seconds since 1970; the genesis block bears its time."""
+    def __init__(
+        self,
+        *,
+        accounts: Mapping[bytes, Account],
+        chain_id: int,
+        clock: Callable[[], int],
+        unprotected: bool = False,
+    ) -> None:
+        """`clock` gives seconds since 1970; the genesis block bears its time. `unprotected`: take transactions without
+        a chain id, too."""
         self.chain_id = chain_id
+        self._unprotected = unprotected
         self.offset = 0
         """Seconds by which chain time runs ahead of the clock."""
         self.next_timestamp: int | None = None
@@ -222,7 +231,7 @@ class Evm:
         if keccak(raw) in self._tx_block:
             raise RpcFault(SERVER_ERROR, "already known")
         tx, sender = _decode(raw)
-        check_shape(tx, self.chain_id, GAS_LIMIT)
+        check_shape(tx, self.chain_id, GAS_LIMIT, unprotected=self._unprotected)
         state = self.state_at(self.head)
         check_sender(tx, state.get_nonce(sender), state.get_balance(sender))
         return self.pool.add(tx, raw, sender).hash

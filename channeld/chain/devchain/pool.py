@@ -111,11 +111,11 @@ class Pool:
                 heads[best.sender] = following
 
 
-def check_shape(tx: Any, chain_id: int, gas_limit: int) -> None:
-    """Refuse what no state can make good."""
-    if tx.chain_id is None:
+def check_shape(tx: Any, chain_id: int, gas_limit: int, *, unprotected: bool) -> None:
+    """Refuse what no state can make good; `unprotected`: what bears no chain id is welcome."""
+    if tx.chain_id is None and not unprotected:
         raise RpcFault(SERVER_ERROR, "only replay-protected (EIP-155) transactions allowed over RPC")
-    if tx.chain_id != chain_id:
+    if tx.chain_id not in (chain_id, None):
         raise RpcFault(SERVER_ERROR, f"invalid chain id for signer: have {tx.chain_id} want {chain_id}")
     if tx.gas > gas_limit:
         raise RpcFault(SERVER_ERROR, "exceeds block gas limit")

@@ -22,6 +22,7 @@ from channeld.base.units import Address
 from channeld.chain.devchain.faults import INVALID_REQUEST, PARSE_ERROR, RpcFault
 from channeld.chain.devchain.http import serve_stream
 from channeld.chain.devchain.keys import DEV_BALANCE, DEV_CHAIN_ID, dev_keys
+from contracts.deploy import PROXY, PROXY_CODE
 
 if TYPE_CHECKING:
     from channeld.chain.devchain.evm import Account
@@ -50,6 +51,7 @@ async def serve_devchain(
     safe_lag: int = 1,
     finalized_lag: int = 2,
     genesis: Path | None = None,
+    unprotected: bool = False,
     task_status: trio.TaskStatus[DevChain] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a dev chain until cancelled; `task_status` gets a `DevChain` once it listens.
@@ -60,7 +62,9 @@ async def serve_devchain(
         automine: mine each transaction at once.
         safe_lag, finalized_lag: blocks by which those tags lag behind `latest`.
         genesis: JSON file with further accounts, `{"0x<address>": {"balance", "nonce", "code", "storage": {slot:
-            value}}}`, numbers as 0x-hex or integers.
+            value}}}`, numbers as 0x-hex or integers. As on anvil, the deterministic deployment proxy is there from the
+            beginning; an empty entry for its address takes it away.
+        unprotected: take transactions without a chain id, which nodes refuse by default.
 
     Raises:
         Refused: `port_in_use`, or `bad_genesis` for a file that is not one.
@@ -68,7 +72,7 @@ async def serve_devchain(
     keys = dev_keys()
     accounts = await trio.to_thread.run_sync(partial(_accounts, genesis))
     methods = await trio.to_thread.run_sync(
-        partial(_start, accounts, chain_id, automine, block_time, safe_lag, finalized_lag)
+        partial(_start, accounts, chain_id, automine, block_time, safe_lag, finalized_lag, unprotected)
     )
     try:
         listeners = await trio.open_tcp_listeners(port, host=host)
@@ -93,12 +97,18 @@ async def serve_devchain(
 
 
 def _start(
-    accounts: Mapping[bytes, Account], chain_id: int, automine: bool, block_time: float, safe: int, finalized: int
+    accounts: Mapping[bytes, Account],
+    chain_id: int,
+    automine: bool,
+    block_time: float,
+    safe: int,
+    finalized: int,
+    unprotected: bool,
 ) -> Methods:
     from channeld.chain.devchain.evm import Evm
     from channeld.chain.devchain.methods import Methods
 
-    evm = Evm(accounts=accounts, chain_id=chain_id, clock=lambda: int(time.time()))
+    evm = Evm(accounts=accounts, chain_id=chain_id, clock=lambda: int(time.time()), unprotected=unprotected)
     return Methods(
         evm,
         accounts=[key.address for key in dev_keys()],
@@ -114,6 +124,7 @@ def _accounts(genesis: Path | None) -> dict[bytes, Account]:
     from channeld.chain.devchain.shapes import address, number, octets
 
     accounts: dict[bytes, Account] = {key.address: Account(balance=DEV_BALANCE) for key in dev_keys()}
+    accounts[PROXY] = Account(nonce=1, code=PROXY_CODE)
     if genesis is None:
         return accounts
     try:

@@ -1,8 +1,9 @@
 """The audit: every wei and every token unit, read from blocks and receipts by plain JSON-RPC.
 
 The coin: what all accounts and contracts hold, and the base fees that were burnt, is what the genesis gave out. An
-account is whatever a block or a receipt names. The token: what all hold is what was minted. And what each party holds
-more or less than at the start follows from its transactions, the bonds, and the payments that its own node lists.
+account is whatever a block or a receipt names, and each contract. The token: what all hold is what was minted. And
+what each party holds more or less than at the start follows from its transactions, the bonds, and the payments that
+its own node lists.
 """
 
 from __future__ import annotations
@@ -94,7 +95,8 @@ async def read(rpc: Rpc, contracts: Contracts, token: Address) -> Books:
     )
     named = {tx.sender for tx in txs} | {tx.to for tx in txs} | {block["miner"] for block in blocks}
     made = {receipt["contractAddress"] for of_block in receipts for receipt in of_block}
-    accounts = sorted((named | made | set(await rpc.call("eth_accounts"))) - {"", None})
+    ours = {hexed(contracts.manager), hexed(contracts.registry), hexed(token)}  # made within a call of the proxy
+    accounts = sorted((named | made | ours | set(await rpc.call("eth_accounts"))) - {"", None})
     wei = await _balances(rpc, accounts, head)
     genesis = await _balances(rpc, accounts, 0)
     moved = await _moved(rpc, token, head)

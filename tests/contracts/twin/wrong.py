@@ -1,0 +1,55 @@
+"""Twins with one thing wrong: what the comparison must find, or it would prove nothing.
+
+Each is a file, what it says, and what it is to say instead.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+WRONG: Final = {
+    "a deadline is over when it is reached": (
+        "ChannelManager.sol",
+        'require(block.timestamp > _deadline(word), "too early");\n        require(records',
+        'require(block.timestamp >= _deadline(word), "too early");\n        require(records',
+    ),
+    "locks are held in full": ("Disputes.sol", "_min(body.locked_ab, paidA)", "_min(paidA, paidA)"),
+}
+"""Found by the few sequences of the fast test."""
+SUBTLE: Final = {
+    "a secret at the expiry is too late": ("Disputes.sol", "registered <= expiry", "registered < expiry"),
+    "no lock against calls from inside": ("Base.sol", "entered = true;", "entered = false;"),
+    "a delegation counts a second late": ("Disputes.sol", ">= given.delay", "> given.delay"),
+    "the parity of a signature is not looked at": (
+        "Base.sol",
+        "uint8(27 + (uint256(signature.vs) >> 255))",
+        "uint8(27)",
+    ),
+    "a close order never expires": ("Disputes.sol", "block.timestamp <= order.valid_until", "true"),
+    "the oldest version counts": ("Payouts.sol", "agreed.version > _version(word)", "agreed.version >= _version(word)"),
+    "a refused payout is forgotten": ("Payouts.sol", '"")) _owe(address(0), to, amount);', '"")) return;'),
+    "what a token did not move is paid": ("Payouts.sol", "if (moved != amount) _owe", "if (moved > amount) _owe"),
+    "a void state still pays": ("Disputes.sol", "if (word & VOID != 0) return", "if (word & DEAD != 0) return"),
+    "the bond is the closer's though beaten": ("Disputes.sol", "closerB == beaten ?", "!closerB ?"),
+    "net is not clamped to what B has": ("Disputes.sol", "uint256 taken = _min(size, b);", "uint256 taken = size;"),
+    "a batch stops where one is refused": (
+        "ChannelManager.sol",
+        "if (bytes(_challenge(given[i])).length == 0) counted |= 1 << i;",
+        "if (bytes(_challenge(given[i])).length != 0) break; else counted |= 1 << i;",
+    ),
+    "a version is presented again without a delegation": (
+        "Disputes.sol",
+        'if (bondTo == address(0)) return "nothing new";',
+        "",
+    ),
+    "too little gas fails a payout": ("Payouts.sol", "COIN_GAS_LEFT = 90_000", "COIN_GAS_LEFT = 30_000"),
+    "too little gas fails a payout of a token": ("Payouts.sol", "TOKEN_GAS_LEFT = 106_000", "TOKEN_GAS_LEFT = 50_000"),
+    "more gas for the receiver": ("Payouts.sol", "COIN_GAS = 50_000", "COIN_GAS = 60_000"),
+    "a memo is logged though it is none": ("Payouts.sol", "if (memo[0] != 0) emit", "if (memo[1] != 0) emit"),
+    "the sum of the deposits may be too large": (
+        "Payouts.sol",
+        "MASK88 - _depositA(word) - _depositB(word)",
+        "MASK88 - _depositA(word)",
+    ),
+}
+"""Found by a campaign of some thousand sequences."""

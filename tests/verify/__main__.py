@@ -1,0 +1,80 @@
+"""`python -m tests.verify`: run the campaigns' parts, or write down what they have found."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from datetime import UTC, datetime
+from importlib import import_module
+from typing import Final
+
+from contracts import artifact
+from tests.verify import ledger
+from tests.verify.part import Found, Part
+
+PARTS: Final = ("model", "signatures", "twin", "slither", "forge", "halmos", "guards", "mutants")
+PAGE: Final = ledger.ROOT / "contracts" / "VERIFICATION.md"
+
+
+def parts() -> list[Part]:
+    """All of them, in the order they are run: the module of a name defines its `PART`."""
+    return [import_module(f"tests.verify.{name}").PART for name in PARTS]
+
+
+def run(part: Part, seed: int, most: int) -> int:
+    """Run what is left of a part, at most `most` chunks; how many failed, 0 or 1, for the first failure ends it."""
+    code = artifact("ChannelManager").code_hash.hex()
+    done = ledger.newest(ledger.load(part.name), code, seed)
+    left = [chunk for chunk in range(part.chunks) if chunk not in done][:most]
+    print(f"{part.name}: {part.what}; {len(done)} of {part.chunks} chunks done with seed {seed}", flush=True)
+    for chunk in left:
+        began = time.monotonic()
+        try:
+            counts = part.run(seed, chunk)
+        except Found as found:
+            print(f"{part.name}: FOUND in chunk {chunk}, seed {seed}: {found}", flush=True)
+            return 1
+        seconds = round(time.monotonic() - began)
+        kept = ledger.Done(
+            part=part.name,
+            seed=seed,
+            chunk=chunk,
+            counts=counts,
+            seconds=seconds,
+            date=datetime.now(UTC).date().isoformat(),
+            code=code,
+            tools=part.tools(),
+        )
+        ledger.add(kept)
+        said = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+        print(f"{part.name}: chunk {chunk + 1} of {part.chunks} in {seconds} s: {said}", flush=True)
+    return 0
+
+
+def _arguments(names: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.verify", description=__doc__)
+    parser.add_argument("--part", action="append", choices=names, help="only this one; may be given again")
+    parser.add_argument("--seed", type=int, default=1, help="another seed, other chances (default 1)")
+    parser.add_argument("--most", type=int, default=10**9, help="chunks of each part at most, this time")
+    parser.add_argument("--report", action="store_true", help=f"only write the results into {PAGE.name}")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """The exit code: 0 if nothing was found, 1 if something was, 130 after Ctrl-C."""
+    every = parts()
+    given = _arguments([part.name for part in every])
+    if given.report:
+        ledger.write(PAGE, ledger.table(every, artifact("ChannelManager").code_hash.hex()))
+        print(f"written into {PAGE.relative_to(ledger.ROOT)}")
+        return 0
+    try:
+        return max([run(part, given.seed, given.most) for part in every if not given.part or part.name in given.part])
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,32 @@
+"""A part of the long campaign: what it looks for, in how many chunks, and how one chunk is run.
+
+A chunk is small enough (a minute or a few) that stopping between two loses little. Whatever chance a chunk takes comes
+from (seed, chunk), so that a finding can be run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Counts = dict[str, int]
+"""What a chunk counted, by name: sequences, calls, differences, …"""
+
+
+class Found(Exception):
+    """The campaign found what should not be there, or a defence that no test misses."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One part of `make verify`."""
+
+    name: str
+    what: str
+    """One line for the table of results."""
+    chunks: int
+    """How many make the whole."""
+    run: Callable[[int, int], Counts]
+    """(seed, chunk) -> counts; `Found` with everything needed to see it again."""
+    tools: Callable[[], dict[str, str]]
+    """Name and version of each tool the result rests on."""
