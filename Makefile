@@ -52,7 +52,7 @@ bench-gas: $(VENV)/test.stamp
 	$(BIN)/python -m tests.bench.gas
 
 verify: $(VENV)/test.stamp
-	$(BIN)/python -m tests.verify $(if $(PART),--part $(PART)) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.verify $(if $(PART),--part '$(PART)') $(if $(SEED),--seed $(SEED))
 
 verify-report: $(VENV)/test.stamp
 	$(BIN)/python -m tests.verify --report

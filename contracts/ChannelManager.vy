@@ -63,6 +63,16 @@ struct Body:
     locks_hash: bytes32  # keccak256 of the packed lock list
     blind: bytes32
 
+struct Opening:
+    body: Body  # of the recorded state
+    bond_to: address  # as in the newest Challenged event; zero if there is none
+
+struct Due:
+    a: uint256  # what A's payout address is to get now
+    b: uint256
+    bond: uint256  # what the winner is to get besides, in coin
+    winner: address
+
 event Deposited:
     channel_id: indexed(bytes32)
     word: uint256
@@ -558,55 +568,10 @@ def settle(token: address, terms: Terms, body: Body, bond_to: address):
     @param bond_to as in the newest Challenged event; zero if there is none
     """
     channel_id: bytes32 = self._channel_id(token, keccak256(abi_encode(terms)))
-    word: uint256 = self.words[channel_id]
-    deadline: uint256 = (word >> 8) & MASK32
-    assert deadline != 0, "not closing"
-    assert word & DEAD == 0, "dead"
-    if word & (FINAL | VOID) != FINAL | VOID:
-        record: bytes32 = self.records[channel_id]
-        if record != keccak256(abi_encode(keccak256(abi_encode(body)), bond_to)):
-            assert body.net == 0 and body.locked_ab == 0 and body.locked_ba == 0, "other outcome"
-            assert body.locks_hash == empty(bytes32) and body.blind == empty(bytes32), "other outcome"
-            assert record == keccak256(abi_encode(empty(bytes32), bond_to)), "other outcome"
-
-    paid_a: uint256 = word >> 168
-    paid_b: uint256 = (word >> 80) & MASK88
-    held: uint256 = 0
-    if word & VOID == 0:
-        paid_a, paid_b = self._split(word, body.net)
-        if body.locks_hash != NO_LOCKS and body.locks_hash != empty(bytes32):
-            held_a: uint256 = min(body.locked_ab, paid_a)
-            held_b: uint256 = min(body.locked_ba, paid_b)
-            paid_a -= held_a
-            paid_b -= held_b
-            held = (held_a << 168) | (held_b << 80)
-    left: bytes32 = empty(bytes32)
-    if held != 0:
-        left = body.locks_hash
-    after: uint256 = held | (word & MASK80) | FINAL | DEAD
-    self.words[channel_id] = after
-    self.records[channel_id] = left
-
-    push_a: uint256 = paid_a
-    push_b: uint256 = paid_b
-    bond: uint256 = 0
-    winner: address = empty(address)
-    if word & FINAL == 0:
-        assert block.timestamp > deadline, "too early"
-        winner = self._winner(terms, word, bond_to)
-        bond = terms.close_bond
-        log Finalized(channel_id=channel_id, word=after, bond_to=winner, bond=bond)
-        if token == empty(address):
-            if winner == terms.payout_a:
-                push_a += bond
-                bond = 0
-            elif winner == terms.payout_b:
-                push_b += bond
-                bond = 0
-    log Settled(channel_id=channel_id, word=after, paid_a=paid_a, paid_b=paid_b, locks_hash=left)
-    if bond != 0:
-        self._push_coin(winner, bond)
-    self._pay(token, terms.payout_a, push_a, terms.payout_b, push_b)
+    due: Due = self._settle(channel_id, token, terms, body, bond_to)
+    if due.bond != 0:
+        self._push_coin(due.winner, due.bond)
+    self._pay(token, terms.payout_a, due.a, terms.payout_b, due.b)
 
 
 @external
@@ -615,76 +580,36 @@ def resolve_locks(
     terms: Terms,
     locks: Bytes[MAX_LOCK_LIST],
     secrets: DynArray[bytes32, MAX_SECRETS],
+    opening: Opening = empty(Opening),
 ):
     """
     @notice Pay the settled channel's locks: to the receiver if the secret was registered by the expiry, to the sender
             if not and the expiry is over; others stay listed. Registers the given secrets first.
-    @dev Anyone may call. Emits LocksResolved.
+    @dev Anyone may call. Emits LocksResolved; before it, with an opening, what settle emits.
+         With an opening the channel is settled first, unless it has been meanwhile: then the opening is not looked at.
+         If settling fails, so does all: near an expiry, register on its own.
          A list that is not (or no longer) the recorded one pays nothing and is no error, so that nobody can undo a
          registration by resolving a lock first. What is left when the list is exhausted returns to its sender.
          Locks that stay listed are recorded as a chain from zero, rest = keccak256(rest ‖ lock), in their order.
-         Reverts: not settled, gas
+         Reverts: not settled, as settle does, gas
     @param token ERC-20 contract, or zero for the native coin
     @param terms the channel's terms
     @param locks the unresolved locks, 57 bytes each: id 8, direction 1, kind 1, amount 11, key 32, expiry 4
     @param secrets preimages to register, may be empty
+    @param opening what settle takes, to settle and resolve at once; none if its locks_hash is zero
     """
     if len(secrets) != 0:
         extcall REGISTRY.register(secrets)
     channel_id: bytes32 = self._channel_id(token, keccak256(abi_encode(terms)))
-    word: uint256 = self.words[channel_id]
-    assert word & DEAD != 0, "not settled"
-    record: bytes32 = self.records[channel_id]
-    if record == empty(bytes32):
-        return
-    held_a: uint256 = word >> 168
-    held_b: uint256 = (word >> 80) & MASK88
-    paid_a: uint256 = 0
-    paid_b: uint256 = 0
-    seen: bytes32 = empty(bytes32)
-    rest: bytes32 = empty(bytes32)
-    entries: Bytes[MAX_LOCK_LIST] = locks
-    whole: bool = keccak256(entries) == record
-    for i: uint256 in range(len(entries) // LOCK_BYTES, bound=MAX_LOCKS):
-        entry: Bytes[LOCK_BYTES] = slice(entries, i * LOCK_BYTES, LOCK_BYTES)
-        if not whole:
-            seen = keccak256(concat(seen, entry))
-        head: uint256 = convert(extract32(entry, 0), uint256)
-        key: bytes32 = extract32(entry, 21)
-        expiry: uint256 = convert(extract32(entry, 25), uint256) & MASK32
-        kind: uint256 = (head >> 176) & 255
-        registered: uint256 = staticcall REGISTRY.registered_at(keccak256(abi_encode(kind, key)))
-        in_time: bool = registered != 0 and registered <= expiry
-        if not in_time and block.timestamp <= expiry:
-            rest = keccak256(concat(rest, entry))
-        elif (head >> 184) & 255 == 0:
-            amount: uint256 = min((head >> 88) & MASK88, held_a)
-            held_a -= amount
-            if in_time:
-                paid_b += amount
-            else:
-                paid_a += amount
-        else:
-            amount: uint256 = min((head >> 88) & MASK88, held_b)
-            held_b -= amount
-            if in_time:
-                paid_a += amount
-            else:
-                paid_b += amount
-
-    if not whole and seen != record:
-        return
-    if rest == empty(bytes32) or held_a + held_b == 0:
-        rest = empty(bytes32)
-        paid_a += held_a
-        paid_b += held_b
-        held_a = 0
-        held_b = 0
-    word = (held_a << 168) | (held_b << 80) | (word & MASK80)
-    self.words[channel_id] = word
-    self.records[channel_id] = rest
-    log LocksResolved(channel_id=channel_id, word=word, paid_a=paid_a, paid_b=paid_b, locks_hash=rest)
-    self._pay(token, terms.payout_a, paid_a, terms.payout_b, paid_b)
+    due: Due = empty(Due)
+    if self.words[channel_id] & DEAD == 0:
+        assert opening.body.locks_hash != empty(bytes32), "not settled"
+        due = self._settle(channel_id, token, terms, opening.body, opening.bond_to)
+    if self.records[channel_id] != empty(bytes32):
+        due.a, due.b = self._resolve(channel_id, locks, due.a, due.b)
+    if due.bond != 0:
+        self._push_coin(due.winner, due.bond)
+    self._pay(token, terms.payout_a, due.a, terms.payout_b, due.b)
 
 
 @external
@@ -830,6 +755,108 @@ def _challenge(given: Challenge) -> String[12]:
     self.records[channel_id] = keccak256(abi_encode(given.body_hash, bond_to))
     log Challenged(channel_id=channel_id, word=after, body_hash=given.body_hash, bond_to=bond_to)
     return ""
+
+
+@internal
+def _settle(channel_id: bytes32, token: address, terms: Terms, body: Body, bond_to: address) -> Due:
+    # Ends the channel by its recorded state; the caller pays what is due.
+    word: uint256 = self.words[channel_id]
+    deadline: uint256 = (word >> 8) & MASK32
+    assert deadline != 0, "not closing"
+    assert word & DEAD == 0, "dead"
+    if word & (FINAL | VOID) != FINAL | VOID:
+        record: bytes32 = self.records[channel_id]
+        if record != keccak256(abi_encode(keccak256(abi_encode(body)), bond_to)):
+            assert body.net == 0 and body.locked_ab == 0 and body.locked_ba == 0, "other outcome"
+            assert body.locks_hash == empty(bytes32) and body.blind == empty(bytes32), "other outcome"
+            assert record == keccak256(abi_encode(empty(bytes32), bond_to)), "other outcome"
+
+    due: Due = Due(a=word >> 168, b=(word >> 80) & MASK88, bond=0, winner=empty(address))
+    held: uint256 = 0
+    if word & VOID == 0:
+        due.a, due.b = self._split(word, body.net)
+        if body.locks_hash != NO_LOCKS and body.locks_hash != empty(bytes32):
+            held_a: uint256 = min(body.locked_ab, due.a)
+            held_b: uint256 = min(body.locked_ba, due.b)
+            due.a -= held_a
+            due.b -= held_b
+            held = (held_a << 168) | (held_b << 80)
+    left: bytes32 = empty(bytes32)
+    if held != 0:
+        left = body.locks_hash
+    after: uint256 = held | (word & MASK80) | FINAL | DEAD
+    self.words[channel_id] = after
+    self.records[channel_id] = left
+
+    if word & FINAL == 0:
+        assert block.timestamp > deadline, "too early"
+        due.bond = terms.close_bond
+        due.winner = self._winner(terms, word, bond_to)
+        log Finalized(channel_id=channel_id, word=after, bond_to=due.winner, bond=due.bond)
+    log Settled(channel_id=channel_id, word=after, paid_a=due.a, paid_b=due.b, locks_hash=left)
+    if token == empty(address) and due.bond != 0:
+        # in coin a payout address gets it in one transfer
+        if due.winner == terms.payout_a:
+            due.a += due.bond
+            due.bond = 0
+        elif due.winner == terms.payout_b:
+            due.b += due.bond
+            due.bond = 0
+    return due
+
+
+@internal
+def _resolve(channel_id: bytes32, locks: Bytes[MAX_LOCK_LIST], due_a: uint256, due_b: uint256) -> (uint256, uint256):
+    # Resolves the recorded locks; what A and B are to get with it, on top of what is due. Another list does nothing.
+    word: uint256 = self.words[channel_id]
+    record: bytes32 = self.records[channel_id]
+    held_a: uint256 = word >> 168
+    held_b: uint256 = (word >> 80) & MASK88
+    paid_a: uint256 = 0
+    paid_b: uint256 = 0
+    seen: bytes32 = empty(bytes32)
+    rest: bytes32 = empty(bytes32)
+    whole: bool = keccak256(locks) == record
+    for i: uint256 in range(len(locks) // LOCK_BYTES, bound=MAX_LOCKS):
+        entry: Bytes[LOCK_BYTES] = slice(locks, i * LOCK_BYTES, LOCK_BYTES)
+        if not whole:
+            seen = keccak256(concat(seen, entry))
+        head: uint256 = convert(extract32(entry, 0), uint256)
+        key: bytes32 = extract32(entry, 21)
+        expiry: uint256 = convert(extract32(entry, 25), uint256) & MASK32
+        kind: uint256 = (head >> 176) & 255
+        registered: uint256 = staticcall REGISTRY.registered_at(keccak256(abi_encode(kind, key)))
+        in_time: bool = registered != 0 and registered <= expiry
+        if not in_time and block.timestamp <= expiry:
+            rest = keccak256(concat(rest, entry))
+        elif (head >> 184) & 255 == 0:
+            amount: uint256 = min((head >> 88) & MASK88, held_a)
+            held_a -= amount
+            if in_time:
+                paid_b += amount
+            else:
+                paid_a += amount
+        else:
+            amount: uint256 = min((head >> 88) & MASK88, held_b)
+            held_b -= amount
+            if in_time:
+                paid_a += amount
+            else:
+                paid_b += amount
+
+    if not whole and seen != record:
+        return due_a, due_b
+    if rest == empty(bytes32) or held_a + held_b == 0:
+        rest = empty(bytes32)
+        paid_a += held_a
+        paid_b += held_b
+        held_a = 0
+        held_b = 0
+    word = (held_a << 168) | (held_b << 80) | (word & MASK80)
+    self.words[channel_id] = word
+    self.records[channel_id] = rest
+    log LocksResolved(channel_id=channel_id, word=word, paid_a=paid_a, paid_b=paid_b, locks_hash=rest)
+    return due_a + paid_a, due_b + paid_b
 
 
 @internal

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from channeld.base.units import NATIVE, Address
@@ -11,6 +13,13 @@ from tests.contracts.world import Channel, World
 @pytest.fixture(scope="session")
 def world() -> World:
     return World()
+
+
+@pytest.fixture(autouse=True)
+def _rested(world: World) -> Iterator[None]:
+    """Keep the chain quick, whatever the test has done to it."""
+    yield
+    world.evm.rest()
 
 
 @pytest.fixture(params=["coin", "token"])

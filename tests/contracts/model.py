@@ -329,10 +329,15 @@ class ModelManager:
             self.pay(COIN, self._winner(channel), channel.bond)
         self.pay_both(channel, a - held_a, b - held_b)
 
-    def resolve(self, name: str, locks: tuple[Lock, ...], keys: Sequence[bytes]) -> None:
-        """`locks`: the list that the caller gives; `keys`: of the secrets it gives, which are registered first."""
+    def resolve(self, name: str, locks: tuple[Lock, ...], keys: Sequence[bytes], opened: Outcome | None = None) -> None:
+        """`locks`: the list that the caller gives; `keys`: of the secrets it gives, which are registered first.
+
+        `opened`: settle first, by this outcome, if that is still to do.
+        """
+        if not self.channels[name].dead:
+            refuse_unless(opened is not None and opened.stated, "not settled")
+            self.settle(name, opened or Outcome())
         channel = self.channels[name]
-        refuse_unless(channel.dead, "not settled")
         self.register(keys)
         if not channel.outcome.locks or locks != channel.outcome.locks:
             return

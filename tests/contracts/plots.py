@@ -133,6 +133,7 @@ STEPS: Final[st.SearchStrategy[Step]] = st.one_of(
         WHICH,
         st.sampled_from(["right", "right", "all", "none"]),
         st.lists(st.integers(0, 2), max_size=2),
+        st.sampled_from(["", "", "right", "right", "other", "none"]),
     ),
     st.tuples(st.just("register"), st.lists(st.integers(0, 2), max_size=2)),
     st.tuples(st.just("withdraw"), SENDERS, WHICH, SIDES, st.sampled_from(["owner", "elsewhere"])),
@@ -178,6 +179,7 @@ PLOTS: Final[st.SearchStrategy[list[Step]]] = st.one_of(
             st.just(
                 [("travel", PERIOD + 1), ("settle", 0, "right"), ("settle", 1, "right"), ("resolve", 0, "right", [])]
             ),
+            st.just([("travel", PERIOD + 1), *(("resolve", which, "right", [0], "right") for which in (0, 1))]),
             st.lists(STEPS, max_size=8),
             st.builds(_refused, WHICH, SIDES),
         ),
@@ -426,16 +428,22 @@ class Player:
             lambda: self._do("anyone", "settle", *channel.head, opened, self.who(named.bond_to)),
         )
 
-    def _resolve(self, which: int, what: str, secrets: list[int]) -> Any:
+    def _resolve(self, which: int, what: str, secrets: list[int], opening: str = "") -> Any:
+        """With an opening: settle too, and the locks are then those of the state that is opened."""
         channel, name = self.real[which], self.names[which]
+        opened = self._named(which, opening) if opening else None
+        rest: tuple[Any, ...] = ()
+        if opened is not None:
+            body = self._body(which, opened).opened() if opened.stated else NO_STATE
+            rest = ((body, self.who(opened.bond_to)),)
         lists = {"right": self.model.channels[name].outcome.locks, "all": self.locks, "none": ()}
         given = lists[what]
         keys = [self.locks[place].key for place in secrets]
         revealed = [secret_of(self.numbers[place]) for place in secrets]
         packed = b"".join(one.packed() for one in given)
         return (
-            lambda: self.model.resolve(name, given, keys),
-            lambda: self._do("anyone", "resolve_locks", *channel.head, packed, revealed),
+            lambda: self.model.resolve(name, given, keys, opened),
+            lambda: self._do("anyone", "resolve_locks", *channel.head, packed, revealed, *rest),
         )
 
     def _register(self, secrets: list[int]) -> Any:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from eth_abi.abi import encode
 
 import contracts
 from channeld.base.keys import keccak
-from channeld.base.units import Address
+from channeld.base.units import Address, Side
 from contracts import artifact, same_code
-from contracts.build import COMPILER, HERE, MOST, SOURCES, stale
+from contracts.build import COMPILER, HERE, INTERFACE, MOST, SOURCES, compiled, stale
 from contracts.deploy import manager_code, manager_immutables
-from tests.contracts.world import MIN_PERIOD, Reverted, World
+from tests.contracts.world import BOND, MIN_PERIOD, Reverted, World
 
 
 def test_the_artifacts_are_fresh() -> None:
@@ -81,3 +84,57 @@ def test_the_package_needs_no_compiler_to_be_imported() -> None:
     program = "import sys, contracts; contracts.artifact('ChannelManager'); sys.exit('vyper' in sys.modules)"
     root = Path(contracts.__file__).parent.parent
     assert subprocess.run([sys.executable, "-c", program], cwd=root, check=False).returncode == 0
+
+
+CALLER = """# pragma version 0.4.3
+import IChannelManager
+
+manager: IChannelManager
+
+
+@deploy
+def __init__(manager: address):
+    self.manager = IChannelManager(manager)
+
+
+@external
+@payable
+def deposit(terms_hash: bytes32):
+    extcall self.manager.deposit(empty(address), terms_hash, 0, msg.value, value=msg.value)
+
+
+@external
+@payable
+def close(terms: IChannelManager.Terms, salt_other: bytes32, salt_own_hash: bytes32):
+    nothing: IChannelManager.Signature = empty(IChannelManager.Signature)
+    extcall self.manager.close(
+        empty(address), terms, 0, empty(bytes32), nothing, salt_other, salt_own_hash, value=msg.value
+    )
+
+
+@external
+def settle(terms: IChannelManager.Terms):
+    extcall self.manager.settle(empty(address), terms, empty(IChannelManager.Body), empty(address))
+"""
+
+
+def test_a_contract_can_be_a_party_by_the_interface(world: World, tmp_path: Path) -> None:
+    """It compiles against the interface alone, and what it calls are the manager's functions."""
+    (tmp_path / "Caller.vy").write_text(CALLER, encoding="utf-8")
+    (tmp_path / INTERFACE.name).write_text(INTERFACE.read_text(encoding="utf-8"), encoding="utf-8")
+    made = json.loads(compiled(tmp_path / "Caller.vy"))
+    created = world.send(world.rich, None, bytes.fromhex(made["bytecode"][2:]) + bytes(12) + world.manager).created
+    channel = world.channel(participant_a=created)
+    terms, salts = channel.head[1], (channel.salts[1], keccak(channel.salts[0]))
+    types = ["(address,address,address,address,uint256,bytes32,uint256,uint256)", "bytes32", "bytes32"]
+
+    def call(name: str, inputs: list[str], arguments: list[Any], value: int = 0) -> None:
+        selector = keccak(f"{name}({','.join(inputs)})".encode())[:4]
+        world.send(world.rich, created, selector + encode(inputs, arguments), value)
+
+    call("deposit", types[1:2], [channel.terms.hash], 700)
+    assert channel.stored()[:2] == (700, 0)
+    call("close", types, [terms, *salts], BOND)
+    channel.wait()
+    call("settle", types[:1], [terms])
+    assert channel.paid(Side.A) == 700 + BOND

@@ -10,7 +10,7 @@ from channeld.base.digests import Lock
 from channeld.base.keys import compact, keccak
 from channeld.base.units import NATIVE, Amount, LockId, LockKind, Side, Timestamp
 from tests.contracts.model import rest_hash
-from tests.contracts.world import ETHER, Body, Channel, Reverted, World, key_in_registry, lock, secret_of
+from tests.contracts.world import BOND, ETHER, Body, Channel, Reverted, World, key_in_registry, lock, secret_of
 
 LATER = 1_000_000
 
@@ -234,3 +234,90 @@ def test_512_locks_fit_a_block(channel: Channel) -> None:
     assert channel.stored()[5] == rest_hash(locks[128:])
     channel.world.travel(locks[0].expiry)
     assert gains(channel, *locks[128:]) == (3840, 0)
+
+
+def closed_with(channel: Channel, *locks: Lock) -> Body:
+    """Closed by A with a state of these locks; the deadline is over."""
+    body = Body(net=ETHER, locks=locks)
+    channel.close(Side.A, 3, body)
+    channel.wait()
+    return body
+
+
+def test_settled_and_resolved_at_once(either: Channel) -> None:
+    """As by two calls, but for the number of transfers."""
+    base = fresh(either.world)
+    known, open_b = (lock(base + at, side, 10 + at, either.world.now + LATER) for at, side in enumerate(Side))
+    body = closed_with(either, known, open_b)
+    receipt = either.settle_and_resolve(body, secret_of(base))
+    assert receipt.names() == ["SecretRegistered", "Finalized", "Settled", "LocksResolved"]
+    told = receipt.event("Settled")
+    assert (told["paid_a"], told["paid_b"], told["deposit_a"], told["deposit_b"]) == (
+        9 * ETHER - 10,
+        5 * ETHER - 11,
+        10,
+        11,
+    )
+    assert told["locks_hash"] == body.locks_hash
+    bond = BOND if either.token == NATIVE else 0
+    assert (either.paid(Side.A) - bond, either.paid(Side.B)) == (9 * ETHER - 10, 5 * ETHER - 11 + 10)
+    assert either.world.balance(NATIVE, either.terms.payout_a) >= BOND
+    assert either.stored()[:2] == (0, 11) and either.stored()[5] == rest_hash((open_b,))
+    assert gains(either, open_b, secrets=(secret_of(base + 1),)) == (11, 0)
+
+
+def test_the_opening_is_not_looked_at_once_it_is_settled(channel: Channel) -> None:
+    """Somebody settled a moment before: the secrets are registered and the locks paid all the same."""
+    base = fresh(channel.world)
+    one = lock(base, Side.A, 10, channel.world.now + LATER)
+    body = closed_with(channel, one)
+    channel.settle(body)
+    receipt = channel.settle_and_resolve(Body(net=7), secret_of(base), locks=(one,))
+    assert receipt.names() == ["SecretRegistered", "LocksResolved"]
+    assert channel.paid(Side.B) == 5 * ETHER + 10
+
+
+def test_another_list_does_not_keep_the_parties_from_their_money(channel: Channel) -> None:
+    one = lock(fresh(channel.world), Side.A, 10, channel.world.now + LATER)
+    body = closed_with(channel, one)
+    receipt = channel.settle_and_resolve(body, locks=())
+    assert receipt.names() == ["Finalized", "Settled"]
+    assert (channel.paid(Side.A), channel.paid(Side.B)) == (9 * ETHER - 10 + BOND, 5 * ETHER)
+    assert channel.stored()[5] == body.locks_hash
+
+
+def test_a_state_without_locks_is_settled_too(channel: Channel) -> None:
+    body = closed_with(channel)
+    assert channel.settle_and_resolve(body).names() == ["Finalized", "Settled"]
+    assert channel.stored()[:2] == (0, 0)
+
+
+def test_what_settle_refuses_it_refuses(channel: Channel) -> None:
+    one = lock(fresh(channel.world), Side.A, 10, channel.world.now + LATER)
+    body = Body(net=ETHER, locks=(one,))
+    for opened, reason in ((None, "not settled"), (body, "not closing")):
+        with pytest.raises(Reverted, match=reason):
+            channel.settle_and_resolve(opened, locks=(one,))
+    channel.close(Side.A, 3, body)
+    with pytest.raises(Reverted, match="too early"):
+        channel.settle_and_resolve(body)
+    channel.wait()
+    with pytest.raises(Reverted, match="other outcome"):
+        channel.settle_and_resolve(Body(net=2, locks=(one,)))
+    with pytest.raises(Reverted, match="other outcome"):
+        channel.settle_and_resolve(body, bond_to=channel.tower.address)
+    with pytest.raises(Reverted, match="not settled"):
+        channel.settle_and_resolve(None, locks=(one,))
+
+
+def test_the_bond_of_a_beaten_close_goes_to_the_tower_besides(channel: Channel) -> None:
+    base = fresh(channel.world)
+    one = lock(base, Side.B, 10, channel.world.now + LATER)
+    body = Body(net=ETHER, locks=(one,))
+    channel.close(Side.A, 3, Body())
+    channel.tower_challenge(Side.B, 6, body)
+    channel.wait()
+    before = channel.world.balance(NATIVE, channel.tower.address)
+    channel.settle_and_resolve(body, secret_of(base), bond_to=channel.tower.address)
+    assert channel.world.balance(NATIVE, channel.tower.address) == before + BOND
+    assert (channel.paid(Side.A), channel.paid(Side.B)) == (9 * ETHER + 10, 5 * ETHER - 10)

@@ -19,6 +19,7 @@ from tests.contracts.twin import calls, campaign
 from tests.contracts.twin.build import MOST, Built, compiled, missing, sources
 from tests.contracts.twin.calls import adr, num
 from tests.contracts.twin.pair import Differs, Pair
+from tests.contracts.twin.player import AT_ONCE
 from tests.contracts.twin.table import Table, role
 from tests.contracts.twin.wrong import SUBTLE, WRONG
 from tests.contracts.world import call_data
@@ -99,14 +100,20 @@ def test_calls_are_packed_as_the_abi_says() -> None:
     assert calls.resolve_locks(token, packed_terms, locks, secrets) == call_data(
         "ChannelManager", "resolve_locks", token, terms, locks, secrets
     )
+    body = (-5, 1, 2**255, *secrets[:2])
+    opening = num(-5) + num(1) + num(2**255) + b"".join(secrets[:2]) + adr(token)
+    assert calls.resolve_locks(token, packed_terms, locks, secrets, opening) == call_data(
+        "ChannelManager", "resolve_locks", token, terms, locks, secrets, (body, token)
+    )
     assert calls.register(secrets) == call_data("SecretRegistry", "register", secrets)
 
 
 def test_both_do_the_same(twin: Mapping[str, Built]) -> None:
     tally = campaign.run(twin, SEED, 0, SEQUENCES)
     assert tally["sequences"] == SEQUENCES
-    for name in ("deposit", "cooperate", "close", "challenge", "settle", "resolve_locks"):
+    for name in ("deposit", "cooperate", "close", "challenge", "settle", "resolve_locks", "settle and resolve"):
         assert tally[f"{name}: ok"] >= 20, name
+    assert tally[AT_ONCE] >= 10
     assert len(campaign.unseen(tally)) < 5
 
 

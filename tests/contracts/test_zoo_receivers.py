@@ -99,17 +99,22 @@ def test_the_bond_to_a_tower(zoo: Zoo, receiver: Receiver, alone: bool) -> None:
     assert zoo.owed(NATIVE, tower) == (0 if receiver.takes else BOND)
 
 
+@pytest.mark.parametrize("at_once", [False, True], ids=["apart", "with settle"])
 @pytest.mark.parametrize("side", list(Side), ids=["A", "B"])
 @pytest.mark.parametrize("receiver", RECEIVERS, ids=name)
-def test_resolve_locks(zoo: Zoo, receiver: Receiver, side: Side) -> None:
+def test_resolve_locks(zoo: Zoo, receiver: Receiver, side: Side, at_once: bool) -> None:
     channel = hostile(zoo, side, receiver)
     number = channel.terms.nonce * 10
     locks = (lock(number, Side.A, 300, 2**32 - 1), lock(number + 1, Side.B, 200, 2**32 - 1))
     body = Body(locks=locks)
     channel.close(side.other, 1, body)
     channel.wait()
-    channel.settle(body)
-    channel.resolve(locks, secret_of(number), secret_of(number + 1))
+    secrets = secret_of(number), secret_of(number + 1)
+    if at_once:
+        assert channel.settle_and_resolve(body, *secrets).gas < MOST_GAS
+    else:
+        channel.settle(body)
+        channel.resolve(locks, *secrets)
     due = [A - 300 + 200, B - 200 + 300]
     due[side.other] += BOND
     shares(channel, side, (due[0], due[1]), receiver.takes)
@@ -223,12 +228,27 @@ def _resolve(channel: Channel) -> bytes:
     return call_data("ChannelManager", "resolve_locks", *channel.head, pack_locks(locks), secrets)
 
 
+def _resolve_at_once(channel: Channel) -> bytes:
+    """Three receivers: the bond goes to a new account, each side gets all it is due in one push."""
+    tower, number = Address(keccak(channel.id)[:20]), channel.terms.nonce * 10
+    locks = (lock(number, Side.A, 300, 2**32 - 1), lock(number + 1, Side.B, 200, 2**32 - 1))
+    body = Body(net=100, locks=locks)
+    channel.close(Side.A)
+    channel.challenge(1, body, payout=tower, delay=0, delegation=channel.delegate(Side.B, 1, tower, 0))
+    channel.wait()
+    secrets = [secret_of(number), secret_of(number + 1)]
+    return call_data(
+        "ChannelManager", "resolve_locks", *channel.head, pack_locks(locks), secrets, (body.opened(), tower)
+    )
+
+
 CALLS: Final[dict[str, Callable[[Channel], bytes]]] = {
     "settle": _settle,
     "settle beaten": _settle_beaten,
     "cooperate": _cooperate,
     "finalize": _finalize,
     "resolve_locks": _resolve,
+    "resolve_locks settles": _resolve_at_once,
 }
 
 

@@ -74,11 +74,14 @@ def _locks(channel: Channel) -> tuple[Lock, ...]:
     return lock(number, Side.A, 300, expiry), lock(number + 1, Side.B, 200, expiry)
 
 
-def _held(channel: Channel) -> None:
-    body = Body(locks=_locks(channel))
-    channel.close(Side.A, 1, body)
+def _closed_with_locks(channel: Channel) -> None:
+    channel.close(Side.A, 1, Body(locks=_locks(channel)))
     channel.wait()
-    channel.settle(body)
+
+
+def _held(channel: Channel) -> None:
+    _closed_with_locks(channel)
+    channel.settle(Body(locks=_locks(channel)))
     assert both(channel) == (A - 300, B - 200)
 
 
@@ -87,11 +90,17 @@ def _resolved(channel: Channel) -> Receipt:
     return channel.resolve(_locks(channel), secret_of(number), secret_of(number + 1))
 
 
+def _at_once(channel: Channel) -> Receipt:
+    number = channel.terms.nonce * 10
+    return channel.settle_and_resolve(Body(locks=_locks(channel)), secret_of(number), secret_of(number + 1))
+
+
 PATHS: Final = {
     "cooperate": Path(before=lambda channel: None, pay=lambda channel: channel.cooperate(1)),
     "cooperate while closing": Path(before=_closing, pay=lambda channel: channel.cooperate(1)),
     "settle": Path(before=_closed, pay=lambda channel: channel.settle(None)),
     "resolve_locks": Path(before=_held, pay=_resolved, due=(200, 300)),
+    "resolve_locks settles": Path(before=_closed_with_locks, pay=_at_once, due=(A - 100, B + 100)),
 }
 
 

@@ -488,6 +488,15 @@ class Channel:
     def resolve(self, locks: tuple[Lock, ...], *secrets: bytes, gas: int = GAS) -> Receipt:
         return self.do(self.world.rich, "resolve_locks", *self.head, pack_locks(locks), list(secrets), gas=gas)
 
+    def settle_and_resolve(
+        self, body: Body | None, *secrets: bytes, bond_to: Address = NATIVE, locks: tuple[Lock, ...] | None = None
+    ) -> Receipt:
+        """Both at once, by the locks of the body unless others are given."""
+        opened = NO_STATE if body is None else body.opened()
+        given = (body.locks if body else ()) if locks is None else locks
+        packed = pack_locks(given)
+        return self.do(self.world.rich, "resolve_locks", *self.head, packed, list(secrets), (opened, bond_to))
+
 
 def secret_of(number: int) -> bytes:
     return keccak(b"secret %d" % number)

@@ -132,15 +132,21 @@ class Scene(Zoo):
 
     def with_locks(self, token: Address = NATIVE, **terms: Any) -> tuple[Channel, bytes]:
         """A settled channel with a lock of each side, and the call that resolves them."""
-        channel = self.channel(token, **terms).funded(A, B)
-        number = channel.terms.nonce * 10
-        locks = (lock(number, Side.A, 300, 2**32 - 1), lock(number + 1, Side.B, 200, 2**32 - 1))
-        body = Body(locks=locks)
-        self.closed(channel, body)
-        channel.wait()
+        channel, body, resolving = self._over(self.channel(token, **terms), Side.A)
         channel.settle(body)
-        secrets = [secret_of(number), secret_of(number + 1)]
-        return channel, call_data("ChannelManager", "resolve_locks", *channel.head, pack_locks(locks), secrets)
+        return channel, call_data("ChannelManager", "resolve_locks", *resolving)
+
+    def to_settle(self, token: Address = NATIVE, by: Side = Side.A, **terms: Any) -> bytes:
+        """The call that settles a closed channel with a lock of each side, and resolves them."""
+        _, body, resolving = self._over(self.channel(token, **terms), by)
+        return call_data("ChannelManager", "resolve_locks", *resolving, (body.opened(), NATIVE))
+
+    def _over(self, channel: Channel, by: Side) -> tuple[Channel, Body, tuple[Any, ...]]:
+        """The channel, closed with a lock of each side, after its deadline; its body, and how to resolve the locks."""
+        number = channel.terms.nonce * 10
+        body = Body(locks=(lock(number, Side.A, 300, 2**32 - 1), lock(number + 1, Side.B, 200, 2**32 - 1)))
+        self.closed(channel.funded(A, B), body, by).wait()
+        return channel, body, (*channel.head, pack_locks(body.locks), [secret_of(number), secret_of(number + 1)])
 
     def in_debt(self, token: Address, owner: Address) -> None:
         """The manager owes `owner` what it could not push."""
@@ -231,6 +237,7 @@ def inner_calls(scene: Scene) -> dict[str, list[Call]]:
         add("finalize", manager("finalize", *over.head, bytes(32), NATIVE), 0, note)
         add("settle", manager("settle", *over.head, NO_STATE, NATIVE), 0, note)
         add("resolve_locks", resolve, 0, note)
+        add("resolve_locks", scene.to_settle(token), 0, f" and settle{note}")
     wanted = scene.channel(**mine).funded(A, B)
     salts = (wanted.salts[1], keccak(wanted.salts[0]))
     add("close", manager("close", *wanted.head, 0, bytes(32), (bytes(32),) * 2, *salts), BOND)
@@ -273,12 +280,20 @@ def _in_coin(scene: Scene) -> list[Call]:
         settle = call_data("ChannelManager", "settle", *over.head, NO_STATE, NATIVE)
         found.append(Call(name=f"settle pays {letter}", data=settle))
         found.append(Call(name=f"resolve_locks pays {letter}", data=scene.with_locks(**payout)[1]))
+        both = scene.to_settle(by=side, **payout)
+        found.append(Call(name=f"resolve_locks settles and pays {letter}", data=both))
     beaten = scene.closed(scene.channel().funded(A, B))
     body, to = Body(net=5), scene.intruder
     beaten.challenge(1, body, payout=to, delay=0, delegation=beaten.delegate(Side.B, 1, to, 0))
     beaten.wait()
-    for name, opened in (("finalize", body.hash), ("settle", body.opened())):
-        call = call_data("ChannelManager", name, *beaten.head, opened, to)
+    opened = body.opened(), to
+    ends: dict[str, tuple[Any, ...]] = {
+        "finalize": (body.hash, to),
+        "settle": opened,
+        "resolve_locks": (b"", [], opened),
+    }
+    for name, rest in ends.items():
+        call = call_data("ChannelManager", name, *beaten.head, *rest)
         found.append(Call(name=f"{name} gives a tower the bond", data=call))
     scene.in_debt(NATIVE, to)
     found.append(Call(name="withdraw pays in coin", data=call_data("ChannelManager", "withdraw", NATIVE, to, to)))
@@ -302,6 +317,7 @@ def _in_tokens(scene: Scene) -> list[Call]:
     settle = call_data("ChannelManager", "settle", *over.head, NO_STATE, NATIVE)
     found.append(Call(name="settle pays tokens", data=settle))
     found.append(Call(name="resolve_locks pays tokens", data=scene.with_locks(token)[1]))
+    found.append(Call(name="resolve_locks settles and pays tokens", data=scene.to_settle(token)))
     hooked = scene.channel(token, payout_a=scene.intruder).funded(A, B)
     found.append(Call(name="cooperate pays a hooked receiver", data=scene.agreed(hooked, *hooked.keys)))
     debtor = scene.plant(STOP)

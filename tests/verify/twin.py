@@ -56,7 +56,7 @@ PART: Final = Part(
 )
 
 WRONG_TWINS: Final = Part(
-    name="wrong twins",
+    name="wrong-twins",
     what="each of the twins with one thing wrong is told from the Vyper contracts",
     chunks=len(WRONG | SUBTLE),
     run=run_wrong,

@@ -3,7 +3,7 @@ pragma solidity 0.8.30;
 
 import {Payouts} from "./Payouts.sol";
 import {IERC3009, IPermit2, ISecretRegistry} from "./Interfaces.sol";
-import {Body, Challenge, Deposit, Order, Signature, Terms} from "./Types.sol";
+import {Body, Challenge, Deposit, Opening, Order, Signature, Terms} from "./Types.sol";
 
 /// @title ChannelManager, the twin of contracts/ChannelManager.vy
 /// @notice Holds the deposits of two-party payment channels and pays them out by the newest state both have signed.
@@ -242,27 +242,7 @@ contract ChannelManager is Payouts {
 
     /// @notice Open the final state's body and pay both sides, less what locks hold back
     function settle(address token, Terms memory terms, Body memory body, address bond_to) external alone {
-        bytes32 id = _channelId(token, keccak256(abi.encode(terms)));
-        uint256 word = words[id];
-        require(_deadline(word) != 0, "not closing");
-        require(word & DEAD == 0, "dead");
-        if (word & (FINAL | VOID) != FINAL | VOID) _opens(records[id], body, bond_to);
-
-        (uint256 paidA, uint256 paidB, uint256 held) = _outcome(word, body);
-        bytes32 left = held == 0 ? bytes32(0) : body.locks_hash;
-        uint256 later = held | (word & MASK80) | FINAL | DEAD;
-        words[id] = later;
-        records[id] = left;
-
-        Bond memory bond;
-        if (word & FINAL == 0) {
-            require(block.timestamp > _deadline(word), "too early");
-            bond = _bond(token, terms, _winner(terms, word, bond_to));
-            emit Finalized(id, later, bond.winner, terms.close_bond);
-        }
-        emit Settled(id, later, paidA, paidB, left);
-        _pushCoin(bond.winner, bond.apart);
-        _pay(token, terms.payout_a, _add(paidA, bond.withA), terms.payout_b, _add(paidB, bond.withB));
+        _payDue(token, terms, _settle(_channelId(token, keccak256(abi.encode(terms))), token, terms, body, bond_to));
     }
 
     /// @notice Pay the settled channel's locks
@@ -270,28 +250,38 @@ contract ChannelManager is Payouts {
         external
         alone
     {
+        Opening memory none;
+        _resolveLocks(token, terms, locks, secrets, none);
+    }
+
+    /// @notice Settle the channel, unless somebody has meanwhile, and pay its locks
+    function resolve_locks(
+        address token,
+        Terms memory terms,
+        bytes calldata locks,
+        bytes32[] calldata secrets,
+        Opening memory opening
+    ) external alone {
+        _resolveLocks(token, terms, locks, secrets, opening);
+    }
+
+    function _resolveLocks(
+        address token,
+        Terms memory terms,
+        bytes calldata locks,
+        bytes32[] calldata secrets,
+        Opening memory opening
+    ) private {
         if (locks.length > MAX_LOCK_LIST || secrets.length > MAX_SECRETS) revert();
         if (secrets.length != 0) REGISTRY.register(secrets);
         bytes32 id = _channelId(token, keccak256(abi.encode(terms)));
-        uint256 word = words[id];
-        require(word & DEAD != 0, "not settled");
-        bytes32 record = records[id];
-        if (record == 0) return;
-
-        Tally memory tally = _tally(locks, record, word);
-        if (!tally.whole && tally.seen != record) return;
-        if (tally.rest == 0 || tally.heldA + tally.heldB == 0) {
-            tally.rest = 0;
-            tally.paidA += tally.heldA;
-            tally.paidB += tally.heldB;
-            tally.heldA = 0;
-            tally.heldB = 0;
+        Due memory due;
+        if (words[id] & DEAD == 0) {
+            require(opening.body.locks_hash != 0, "not settled");
+            due = _settle(id, token, terms, opening.body, opening.bond_to);
         }
-        word = (tally.heldA << 168) | (tally.heldB << 80) | (word & MASK80);
-        words[id] = word;
-        records[id] = tally.rest;
-        emit LocksResolved(id, word, tally.paidA, tally.paidB, tally.rest);
-        _pay(token, terms.payout_a, tally.paidA, terms.payout_b, tally.paidB);
+        _resolve(id, locks, due);
+        _payDue(token, terms, due);
     }
 
     /// @notice Take out what could not be pushed

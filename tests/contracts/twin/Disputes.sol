@@ -7,7 +7,7 @@ import {Body, Challenge, Order, Signature, Terms} from "./Types.sol";
 /// @title Disputes
 /// @notice How a channel closes, is challenged, and what its outcome is. Moves no money.
 abstract contract Disputes is Base {
-    uint256 internal constant LOCK_BYTES = 57;
+    uint256 private constant LOCK_BYTES = 57;
     uint256 internal constant MAX_LOCK_LIST = 57 * 512;
     uint256 internal constant MAX_SECRETS = 128;
     bytes32 private constant NO_LOCKS = keccak256("");
@@ -30,6 +30,14 @@ abstract contract Disputes is Base {
         bytes32 seen;
         bytes32 rest;
         bool whole;
+    }
+
+    // What the end of a channel pays: each side's money, and the bond as long as it goes to its winner apart.
+    struct Due {
+        uint256 a;
+        uint256 b;
+        uint256 bond;
+        address winner;
     }
 
     function _close(address token, Terms memory terms, Closing memory given, Order memory order) internal {
@@ -130,8 +138,65 @@ abstract contract Disputes is Base {
         return _signed(who, digest, signature);
     }
 
+    // Ends a channel by its recorded state.
+    function _settle(bytes32 id, address token, Terms memory terms, Body memory body, address bondTo)
+        internal
+        returns (Due memory due)
+    {
+        uint256 word = words[id];
+        require(_deadline(word) != 0, "not closing");
+        require(word & DEAD == 0, "dead");
+        if (word & (FINAL | VOID) != FINAL | VOID) _opens(records[id], body, bondTo);
+
+        uint256 held;
+        (due.a, due.b, held) = _outcome(word, body);
+        bytes32 left = held == 0 ? bytes32(0) : body.locks_hash;
+        uint256 later = held | (word & MASK80) | FINAL | DEAD;
+        words[id] = later;
+        records[id] = left;
+
+        if (word & FINAL == 0) {
+            require(block.timestamp > _deadline(word), "too early");
+            due.winner = _winner(terms, word, bondTo);
+            due.bond = terms.close_bond;
+            emit Finalized(id, later, due.winner, due.bond);
+        }
+        emit Settled(id, later, due.a, due.b, left);
+        if (token == address(0)) _joinBond(terms, due);
+    }
+
+    // Where the money is coin, a bond goes out with what its winner gets anyway: one push less.
+    function _joinBond(Terms memory terms, Due memory due) private pure {
+        if (due.winner == terms.payout_a) due.a = _add(due.a, due.bond);
+        else if (due.winner == terms.payout_b) due.b = _add(due.b, due.bond);
+        else return;
+        due.bond = 0;
+    }
+
+    // Resolves the recorded locks and adds what they pay to what is due; another list changes nothing.
+    function _resolve(bytes32 id, bytes calldata locks, Due memory due) internal {
+        bytes32 record = records[id];
+        if (record == 0) return;
+        uint256 word = words[id];
+        Tally memory tally = _tally(locks, record, word);
+        if (!tally.whole && tally.seen != record) return;
+        if (tally.rest == 0 || tally.heldA + tally.heldB == 0) {
+            tally.rest = 0;
+            tally.paidA += tally.heldA;
+            tally.paidB += tally.heldB;
+            tally.heldA = 0;
+            tally.heldB = 0;
+        }
+        word = (tally.heldA << 168) | (tally.heldB << 80) | (word & MASK80);
+        words[id] = word;
+        records[id] = tally.rest;
+        emit LocksResolved(id, word, tally.paidA, tally.paidB, tally.rest);
+        due.a = _add(due.a, tally.paidA);
+        due.b = _add(due.b, tally.paidB);
+    }
+
     // Reverts unless `body` is what the record says.
-    function _opens(bytes32 record, Body memory body, address bondTo) internal pure {
+    function _opens(bytes32 record, Body memory body, address bondTo) private pure {
         if (record == keccak256(abi.encode(keccak256(abi.encode(body)), bondTo))) return;
         bool blank = body.net == 0 && body.locked_ab == 0 && body.locked_ba == 0 && body.locks_hash == 0
             && body.blind == 0;
@@ -139,7 +204,7 @@ abstract contract Disputes is Base {
     }
 
     // What the sides get at once, and the deposit fields of a word that holds back the locks.
-    function _outcome(uint256 word, Body memory body) internal pure returns (uint256 paidA, uint256 paidB, uint256 held) {
+    function _outcome(uint256 word, Body memory body) private pure returns (uint256 paidA, uint256 paidB, uint256 held) {
         if (word & VOID != 0) return (_depositA(word), _depositB(word), 0);
         (paidA, paidB) = _split(word, body.net);
         if (body.locks_hash != NO_LOCKS && body.locks_hash != 0) {
@@ -175,7 +240,7 @@ abstract contract Disputes is Base {
         return closerB == beaten ? terms.payout_a : terms.payout_b;
     }
 
-    function _tally(bytes calldata locks, bytes32 record, uint256 word) internal view returns (Tally memory tally) {
+    function _tally(bytes calldata locks, bytes32 record, uint256 word) private view returns (Tally memory tally) {
         tally.heldA = _depositA(word);
         tally.heldB = _depositB(word);
         tally.whole = keccak256(locks) == record;

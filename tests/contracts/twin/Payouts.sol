@@ -24,14 +24,6 @@ abstract contract Payouts is Disputes {
         uint256 validUntil;
     }
 
-    // A bond on its way: what goes to the winner alone, and what goes out with a side's money.
-    struct Bond {
-        address winner;
-        uint256 apart;
-        uint256 withA;
-        uint256 withB;
-    }
-
     constructor(address registry, address permit2, uint256 min_period) Base(registry, permit2, min_period) {}
 
     function _cooperate(
@@ -107,14 +99,6 @@ abstract contract Payouts is Disputes {
         _pushCoin(closer, terms.close_bond);
     }
 
-    // A bond goes with the money if that is coin and its winner gets some anyway: one push less.
-    function _bond(address token, Terms memory terms, address winner) internal pure returns (Bond memory bond) {
-        bond.winner = winner;
-        if (token == address(0) && winner == terms.payout_a) bond.withA = terms.close_bond;
-        else if (token == address(0) && winner == terms.payout_b) bond.withB = terms.close_bond;
-        else bond.apart = terms.close_bond;
-    }
-
     function _credit(address token, bytes32 termsHash, uint256 side, uint256 received, bytes32[6] memory memo) internal {
         bytes32 id = _channelId(token, termsHash);
         if (memo[0] != 0) emit Memo(id, memo);
@@ -166,6 +150,12 @@ abstract contract Payouts is Disputes {
     function _fallen(uint256 before, uint256 later, uint256 most) internal pure returns (uint256) {
         if (later >= before) return 0;
         return _min(before - later, most);
+    }
+
+    // The bond first, if it is still apart, and then one push to each side.
+    function _payDue(address token, Terms memory terms, Due memory due) internal {
+        _pushCoin(due.winner, due.bond);
+        _pay(token, terms.payout_a, due.a, terms.payout_b, due.b);
     }
 
     // Pays, or owes: no receiver can hold up the other side, nor too little gas make a payout fail.

@@ -50,3 +50,8 @@ struct Body {
     bytes32 locks_hash;
     bytes32 blind;
 }
+
+struct Opening {
+    Body body;
+    address bond_to;
+}

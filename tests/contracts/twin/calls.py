@@ -89,11 +89,13 @@ def challenge_many(items: Sequence[bytes]) -> bytes:
     return manager("challenge_many", 1) + num(32) + many(items)
 
 
-def resolve_locks(token: bytes, terms: bytes, locks: bytes, secrets: Sequence[bytes]) -> bytes:
+def resolve_locks(token: bytes, terms: bytes, locks: bytes, secrets: Sequence[bytes], opening: bytes = b"") -> bytes:
+    """`opening`: the packed body and the word of the bond's receiver, or nothing."""
     head = adr(token) + terms
-    at = len(head) + 64
+    at = len(head) + 64 + len(opening)
     first = text(locks)
-    return manager("resolve_locks", 4) + head + num(at) + num(at + len(first)) + first + many(secrets)
+    selector = manager("resolve_locks", 5 if opening else 4)
+    return selector + head + num(at) + num(at + len(first)) + opening + first + many(secrets)
 
 
 def register(secrets: Sequence[bytes]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from channeld.base.digests import close_digest, delegation_digest
@@ -22,7 +23,7 @@ from tests.contracts.twin.calls import (
     words_of,
 )
 from tests.contracts.twin.deposits import aside
-from tests.contracts.twin.player import BEATEN, CLOSER_B, DELEGATED, Call, Player
+from tests.contracts.twin.player import BEATEN, CLOSER_B, DEAD, DELEGATED, Call, Player
 from tests.contracts.twin.table import EMPTY, LOCK_BYTES, RICH, SECRETS, SHOWN, Line, body, role, scalar, secret
 
 ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
@@ -120,22 +121,46 @@ def finalize(p: Player) -> Call:
 
 def settle(p: Player) -> Call:
     line = p.line()
-    stored = p.stored(line)
-    _after(p, stored)
-    chosen = line.body
+    _after(p, p.stored(line))
+    data = words_of(adr(line.token), line.terms, _opening(p, line))
+    return Call("settle", p.anyone(), manager("settle", 4) + data)
+
+
+def _opening(p: Player, line: Line) -> bytes:
+    """The body of the recorded state and whose the bond is; now and then something else."""
+    stored, chosen = p.stored(line), line.body
     if p.slip(12):
         chosen = p.pick(EMPTY, body(p.rng, line, stored.a, stored.b, p.now))
     packed = bytearray(chosen.packed)
     if p.slip(25):
         packed[p.rng.randrange(160)] ^= 1
-    bond_to = p.anyone() if p.slip(20) else line.bond_to
-    data = words_of(adr(line.token), line.terms, bytes(packed), adr(bond_to))
-    return Call("settle", p.anyone(), manager("settle", 4) + data)
+    return words_of(bytes(packed), adr(p.anyone() if p.slip(20) else line.bond_to))
 
 
 def resolve(p: Player) -> Call:
     line = p.line()
-    locks = list(line.locks)
+    text, secrets = _locks(p, line.locks)
+    return Call("resolve_locks", p.anyone(), resolve_locks(line.token, line.terms, text, secrets))
+
+
+def at_once(p: Player) -> Call:
+    """Settle and resolve in one call: in time or too early, and though somebody has settled meanwhile."""
+    line = p.line()
+    stored = p.stored(line)
+    settled = bool(stored.flags & DEAD)
+    if line.state == bytes(32) and not settled and not p.slip(5):
+        return settle(p)  # which alone can
+    _after(p, stored)
+    text, secrets = _locks(p, line.locks if settled != p.slip(12) else line.body.locks)
+    opening = _opening(p, line)
+    if p.slip(20 if not settled else 3):
+        opening = p.pick(bytes(192), bytes(96) + b"\x01" * 32 + bytes(64), p.rng.randbytes(172) + bytes(20))
+    return Call("settle and resolve", p.anyone(), resolve_locks(line.token, line.terms, text, secrets, opening))
+
+
+def _locks(p: Player, listed: Sequence[bytes]) -> tuple[bytes, list[bytes]]:
+    """The list of these locks, mostly, and secrets, of which some may open one; now and then after an expiry."""
+    locks = list(listed)
     if locks and p.rng.randrange(3) == 0:
         p.wait(min(int.from_bytes(p.rng.choice(locks)[53:], "big"), p.now + 10_000) + p.pick(-1, 0, 1))
     text = b"".join(locks)
@@ -146,7 +171,7 @@ def resolve(p: Player) -> Call:
     secrets = [secret(p.rng.randrange(SECRETS + 1)) for _ in range(p.pick(0, 0, 1, 2, 3))]
     if p.slip(60):
         secrets = [secret(0)] * p.pick(128, 129)
-    return Call("resolve_locks", p.anyone(), resolve_locks(line.token, line.terms, text, secrets))
+    return text, secrets
 
 
 def secrets(p: Player) -> Call:
@@ -213,6 +238,7 @@ LOOSE: Final = {
     manager("deposit_many", 2): (1, 2),
     manager("challenge_many", 1): (0, 1),
     manager("resolve_locks", 4): tuple(range(9, 200)),
+    manager("resolve_locks", 5): (9, 10, *range(17, 200)),
 }
 """Words of a call that place a list or tell its length. Solidity refuses what points out of the call data, where Vyper
 reads zeros; nobody but the sender is any the worse, so such calls are not compared."""

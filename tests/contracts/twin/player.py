@@ -27,8 +27,9 @@ CLOSED, CHALLENGED, SETTLED, RESOLVED, OWED, WITHDRAWN = (
     for wanted in ("Closed", "Challenged", "Settled", "LocksResolved", "Owed", "Withdrawn")
 )
 BALANCE: Final = keccak(b"balanceOf(address)")[:4]
-PAYING: Final = ("cooperate", "finalize", "settle", "resolve_locks", "withdraw")
+PAYING: Final = ("cooperate", "finalize", "settle", "resolve_locks", "settle and resolve", "withdraw")
 """Calls that push money, whose care for gas matters most."""
+AT_ONCE: Final = "settled and resolved by one call"
 PLAINLY: Final = keccak(b"set_mode(uint256)")[:4] + bytes(32)
 CLOSER_B, BEATEN, DELEGATED, VOID, FINAL, DEAD = 1, 2, 4, 8, 16, 32
 
@@ -160,6 +161,8 @@ class Player:
 
     def learn(self, outcome: Outcome) -> None:
         """Remember what the logs tell of the channels and of debts."""
+        if {SETTLED, RESOLVED} <= {head[0] for _, head, _ in outcome.logs if head}:
+            self.tally[AT_ONCE] += 1
         for source, head, data in outcome.logs:
             if source.lower() != "0x" + self.table.manager.hex():
                 continue

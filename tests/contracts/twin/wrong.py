@@ -45,6 +45,28 @@ SUBTLE: Final = {
     "too little gas fails a payout": ("Payouts.sol", "COIN_GAS_LEFT = 90_000", "COIN_GAS_LEFT = 30_000"),
     "too little gas fails a payout of a token": ("Payouts.sol", "TOKEN_GAS_LEFT = 106_000", "TOKEN_GAS_LEFT = 50_000"),
     "more gas for the receiver": ("Payouts.sol", "COIN_GAS = 50_000", "COIN_GAS = 60_000"),
+    "what settling pays is lost if locks are resolved with it": (
+        "Disputes.sol",
+        "due.a = _add(due.a, tally.paidA);",
+        "due.a = tally.paidA;",
+    ),
+    "an opening is looked at though somebody has settled": (
+        "ChannelManager.sol",
+        "if (words[id] & DEAD == 0) {",
+        "if (words[id] & DEAD == 0 || opening.body.locks_hash != 0) {",
+    ),
+    "a channel closed without a state is settled with its locks": (
+        "ChannelManager.sol",
+        'require(opening.body.locks_hash != 0, "not settled");',
+        "",
+    ),
+    "the bond goes out after the money": (
+        "Payouts.sol",
+        """        _pushCoin(due.winner, due.bond);
+        _pay(token, terms.payout_a, due.a, terms.payout_b, due.b);""",
+        """        _pay(token, terms.payout_a, due.a, terms.payout_b, due.b);
+        _pushCoin(due.winner, due.bond);""",
+    ),
     "a memo is logged though it is none": ("Payouts.sol", "if (memo[0] != 0) emit", "if (memo[1] != 0) emit"),
     "the sum of the deposits may be too large": (
         "Payouts.sol",
