@@ -18,7 +18,7 @@ help:
 	@echo "make demo     a payment-channel network on this machine, a cheat and an audit"
 	@echo "make test     the whole test suite; JOBS=$(JOBS) processes, PYTEST_ARGS='-k name' narrows it"
 	@echo "make check    format, lint, types, import floors and unit tests, in under two minutes"
-	@echo "make tools    anvil and forge into tests/tools, for the tests that compare with them (needs npm)"
+	@echo "make tools    anvil, forge and solc into tests/tools, for the tests that compare with them (needs npm)"
 	@echo "make bench    the numbers, in a table and in build/bench.json; make bench-gas: every call of the contracts"
 	@echo "make verify   the long campaigns, hours; goes on where it was; PART=forge SEED=2 picks one and its chances"
 	@echo "make lock     rewrite the locks in .ci/ after a change of setup.cfg"

@@ -241,12 +241,13 @@ def deposit(
 def deposit_many(token: address, deposits: DynArray[Deposit, MAX_DEPOSITS]):
     """
     @notice Deposit into many channels of one token at once. All or none; exactly the sum has to arrive.
-    @dev Anyone may call. Emits what deposit emits, for each. Reverts: value, token, transfer, and as deposit does
+    @dev Anyone may call. Emits what deposit emits, for each. Reverts: too much, value, token, transfer, and as deposit does
     @param token ERC-20 contract, or zero for the native coin
     @param deposits terms hash, side, amount and memo of each, as in deposit; at most 64
     """
     total: uint256 = 0
     for one: Deposit in deposits:
+        assert one.amount <= MASK88, "too much"
         total += one.amount
     if token == empty(address):
         assert msg.value == total, "value"
@@ -448,7 +449,7 @@ def close(
             state is shown.
     @dev A participant may call, and anyone with its signed Close. Reveals the other side's salt. Starts the one
          deadline, which nothing extends. Emits Closed.
-         Reverts: not open, bond, expired, not a participant, salt, no state, version, old version, signature
+         Reverts: not open, bond, expired, not a participant, salt, no state, version, old version, signature, too late
     @param token ERC-20 contract, or zero for the native coin
     @param terms the channel's terms
     @param version of the state, above the channel's; 0 without a state
@@ -492,6 +493,7 @@ def close(
         assert self._signed(other, self._state_digest(channel_id, version, body_hash), signature), "signature"
 
     deadline: uint256 = block.timestamp + self._period(terms.challenge_period)
+    assert deadline <= MASK32, "too late"  # in 2106, where the word has no room for it
     index: uint256 = self.closings + 1
     self.closings = index
     word = ((word >> 80) << 80) | (known << 40) | (deadline << 8) | flags
@@ -808,6 +810,10 @@ def _settle(channel_id: bytes32, token: address, terms: Terms, body: Body, bond_
 @internal
 def _resolve(channel_id: bytes32, locks: Bytes[MAX_LOCK_LIST], due_a: uint256, due_b: uint256) -> (uint256, uint256):
     # Resolves the recorded locks; what A and B are to get with it, on top of what is due. Another list does nothing.
+    # A list is whole locks. That keeps the two kinds of record apart: what is hashed into a chain is 89 bytes, and must
+    # never be taken for a list.
+    if len(locks) % LOCK_BYTES != 0:
+        return due_a, due_b
     word: uint256 = self.words[channel_id]
     record: bytes32 = self.records[channel_id]
     held_a: uint256 = word >> 168

@@ -249,6 +249,7 @@ class ModelManager:
             refuse_unless(version <= MAX_VERSION, "version")
             refuse_unless(version > channel.version, "old version")
             refuse_unless(signed == channel.parties[side.other], "signature")
+        refuse_unless(self.now + channel.period < 2**32, "too late")
         self.move(COIN, sender, MANAGER, value)
         self.closings += 1
         self.channels[name] = replace(
@@ -329,17 +330,21 @@ class ModelManager:
             self.pay(COIN, self._winner(channel), channel.bond)
         self.pay_both(channel, a - held_a, b - held_b)
 
-    def resolve(self, name: str, locks: tuple[Lock, ...], keys: Sequence[bytes], opened: Outcome | None = None) -> None:
-        """`locks`: the list that the caller gives; `keys`: of the secrets it gives, which are registered first.
+    def resolve(
+        self, name: str, locks: tuple[Lock, ...] | None, keys: Sequence[bytes], opened: Outcome | None = None
+    ) -> None:
+        """`locks`: the list that the caller gives, None for bytes that are no list; `keys`: of the secrets it gives,
+        which are registered first.
 
         `opened`: settle first, by this outcome, if that is still to do.
         """
         if not self.channels[name].dead:
-            refuse_unless(opened is not None and opened.stated, "not settled")
-            self.settle(name, opened or Outcome())
+            if opened is None or not opened.stated:
+                raise Refusal("not settled")
+            self.settle(name, opened)
         channel = self.channels[name]
         self.register(keys)
-        if not channel.outcome.locks or locks != channel.outcome.locks:
+        if locks is None or not channel.outcome.locks or locks != channel.outcome.locks:
             return
         held, paid, rest = [channel.deposit_a, channel.deposit_b], [0, 0], []
         for lock in locks:

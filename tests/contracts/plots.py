@@ -131,7 +131,7 @@ STEPS: Final[st.SearchStrategy[Step]] = st.one_of(
     st.tuples(
         st.just("resolve"),
         WHICH,
-        st.sampled_from(["right", "right", "all", "none"]),
+        st.sampled_from(["right", "right", "right", "all", "none", "chain", "tail", "zeros", "inside"]),
         st.lists(st.integers(0, 2), max_size=2),
         st.sampled_from(["", "", "right", "right", "other", "none"]),
     ),
@@ -163,6 +163,16 @@ def _refused(which: int, side: Side) -> list[Step]:
     ]
 
 
+def _chained(which: int, after: list[Step]) -> list[Step]:
+    """Settled, one lock resolved and the others chained; then anything."""
+    begun: list[Step] = [
+        ("travel", PERIOD + 1),
+        ("resolve", which, "right", [0], "right"),
+        ("resolve", which, "chain", []),
+    ]
+    return [*begun, ("resolve", which, "zeros", []), *after, ("resolve", which, "right", [])]
+
+
 def _close(which: int, side: Side, version: int, body: Any) -> Step:
     return ("close", PARTIES[side], which, side, version, body, "right", "other", 0, None)
 
@@ -180,11 +190,27 @@ PLOTS: Final[st.SearchStrategy[list[Step]]] = st.one_of(
                 [("travel", PERIOD + 1), ("settle", 0, "right"), ("settle", 1, "right"), ("resolve", 0, "right", [])]
             ),
             st.just([("travel", PERIOD + 1), *(("resolve", which, "right", [0], "right") for which in (0, 1))]),
+            st.builds(_chained, WHICH, st.lists(STEPS, max_size=6)),
             st.lists(STEPS, max_size=8),
             st.builds(_refused, WHICH, SIDES),
         ),
     ),
 )
+
+
+def _forged(what: str, locks: tuple[Lock, ...]) -> bytes:
+    """Bytes that are no list, made of what everybody can see: a chain's preimage, and pieces of it."""
+    packed = b"".join(one.packed() for one in locks)
+    last = locks[-1].packed() if locks else bytes(57)
+    match what:
+        case "chain":
+            return rest_hash(locks[:-1]) + last
+        case "zeros":
+            return bytes(32) + last
+        case "inside":
+            return (bytes(32) + last)[:57]
+        case _:
+            return packed + b"tail"
 
 
 class Player:
@@ -436,11 +462,13 @@ class Player:
         if opened is not None:
             body = self._body(which, opened).opened() if opened.stated else NO_STATE
             rest = ((body, self.who(opened.bond_to)),)
-        lists = {"right": self.model.channels[name].outcome.locks, "all": self.locks, "none": ()}
-        given = lists[what]
+        recorded = self.model.channels[name].outcome.locks
+        lists: dict[str, tuple[Lock, ...]] = {"right": recorded, "all": self.locks, "none": ()}
+        given, packed = lists.get(what), _forged(what, recorded)
+        if given is not None:
+            packed = b"".join(one.packed() for one in given)
         keys = [self.locks[place].key for place in secrets]
         revealed = [secret_of(self.numbers[place]) for place in secrets]
-        packed = b"".join(one.packed() for one in given)
         return (
             lambda: self.model.resolve(name, given, keys, opened),
             lambda: self._do("anyone", "resolve_locks", *channel.head, packed, revealed, *rest),

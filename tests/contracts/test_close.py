@@ -7,7 +7,8 @@ from eth_abi.abi import encode
 
 from channeld.base.keys import ORDER, compact, keccak
 from channeld.base.units import NATIVE, Seconds, Side
-from tests.contracts.world import BOND, ETHER, MIN_PERIOD, PERIOD, Body, Channel, Reverted, World, key_of
+from tests.contracts.evm import Evm
+from tests.contracts.world import BOND, CHAIN_ID, ETHER, MIN_PERIOD, PERIOD, Body, Channel, Reverted, World, key_of
 
 
 @pytest.mark.parametrize("side", list(Side))
@@ -160,3 +161,15 @@ def test_a_participant_zero_has_signed_nothing(world: World) -> None:
         order = (2**63, forged)
         with pytest.raises(Reverted, match="not a participant"):
             real.do(payer, "close", token, terms, 1, Body().hash, forged, *salts, order, value=BOND)
+
+
+def test_the_deadline_has_room_until_2106() -> None:
+    """A deadline beyond 32 bits would run into the version; until then every close is as any other."""
+    world = World(Evm(2**32 - 1 - PERIOD - 1000, CHAIN_ID))
+    late, last = world.channel().funded(), world.channel().funded()
+    world.travel(2**32 - 1 - PERIOD - 1)
+    assert last.close(Side.A, 5, Body()).event("Closed")["deadline"] == 2**32 - 1
+    with pytest.raises(Reverted, match="too late"):
+        late.close(Side.A, 5, Body())
+    late.cooperate(6)
+    assert late.paid(Side.A) == 10 * ETHER

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import pytest
 
-from channeld.base.digests import ALL, pack_locks
+from channeld.base.digests import ALL, pack_locks, rest_hash
 from channeld.base.keys import compact, keccak
 from channeld.base.units import NATIVE, Address, Side
 from tests.contracts.world import (
@@ -29,6 +29,7 @@ from tests.contracts.world import (
     key_of,
     lock,
     secret_of,
+    words_of,
 )
 
 OLD, NEW = Body(net=-ETHER), Body(net=3 * ETHER)
@@ -134,6 +135,12 @@ def settle(one: Scene) -> Sent:
     return by_payer(one, "settle", *one.channel.head, one.body.opened(), NATIVE)
 
 
+def settle_and_resolve(one: Scene) -> Sent:
+    closed(one, one.body, 6).channel.wait()
+    given = (pack_locks(one.locks), [secret_of(one.number)], (one.body.opened(), NATIVE))
+    return by_payer(one, "resolve_locks", *one.channel.head, *given)
+
+
 def resolve(one: Scene) -> Sent:
     closed(one, one.body, 6).channel.wait()
     one.channel.settle(one.body)
@@ -152,6 +159,7 @@ CALLS: Final[tuple[Callable[[Scene], Sent], ...]] = (
     challenges_of_a_tower,
     finalize,
     settle,
+    settle_and_resolve,
     resolve,
 )
 
@@ -228,6 +236,48 @@ def test_a_copied_withdraw_pays_its_owner(world: World) -> None:
     before = world.balance(NATIVE, refusing)
     channel.do(thief, "withdraw", NATIVE, refusing, refusing)
     assert world.balance(NATIVE, refusing) == before + 10 * ETHER
+
+
+def test_a_thief_who_resolves_first_by_other_lists_changes_nothing(world: World) -> None:
+    """Not a copy but what one might make of it: everything that can be read off the chain, as the list."""
+    plain = scene(world, NATIVE)
+    assert send(world, resolve(plain)) == ""
+    wanted = end(plain)
+    raced = scene(world, NATIVE)
+    original = resolve(raced)
+    thief, (first, second) = world.fund(key_of("anyone")), raced.locks
+    one, two = first.packed(), second.packed()
+    for data in (
+        one,
+        two,
+        two + one,
+        one + one + two,
+        bytes(32) + one,
+        rest_hash((first,)) + two,
+        bytes(57),
+        b"",
+        one[:56],
+    ):
+        assert send(world, replace(original, sender=thief, arguments=(*raced.channel.head, data, []))) == ""
+    assert (
+        send(world, replace(original, sender=thief, arguments=(*raced.channel.head, one + two, []))) == ""
+    )  # chained now
+    for data in (rest_hash((first,)) + two, bytes(32) + one, (bytes(32) + one)[:57], two):
+        assert send(world, replace(original, sender=thief, arguments=(*raced.channel.head, data, []))) == ""
+    assert send(world, original) == ""
+    assert end(raced) == wanted
+
+
+def test_copied_batches_do_what_the_originals_do(world: World) -> None:
+    channel = world.channel()
+    thief = world.fund(key_of("anyone"))
+    given = ("deposit_many", NATIVE, [(channel.terms.hash, 0, 5, words_of(bytes(192)))])
+    channel.do(thief, *given, value=5)
+    channel.do(channel.keys[0].address, *given, value=5)
+    assert channel.stored()[:2] == (10, 0), "the copier pays with its own money"
+    scalar = int.from_bytes(keccak(b"copied scalar"), "big")
+    assert world.do(thief, world.registry, "register_points", [scalar]).names() == ["SecretRegistered"]
+    assert world.do(world.rich, world.registry, "register_points", [scalar]).events == ()
 
 
 def test_a_copied_deposit_only_gives(world: World) -> None:

@@ -76,8 +76,9 @@ def test_a_token_that_takes_a_cut_cannot_be_split(world: World) -> None:
 
 def test_a_sum_beyond_all_numbers_is_refused(world: World) -> None:
     one = world.channel(world.nasty)
-    with pytest.raises(Reverted):
-        put(world, one, [(one.terms.hash, 0, 2**255, NOTHING), (one.terms.hash, 0, 2**255, NOTHING)])
+    for amount in (2**255, MAX_AMOUNT + 1):
+        with pytest.raises(Reverted, match="too much"):
+            put(world, one, [(one.terms.hash, 0, 1, NOTHING), (one.terms.hash, 0, amount, NOTHING)])
     world.do(world.rich, world.nasty, "mint", key_of("payer").address, 2**90)
     with pytest.raises(Reverted, match="too much"):
         put(world, one, [(one.terms.hash, 0, MAX_AMOUNT, NOTHING), (one.terms.hash, 1, 1, NOTHING)])

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from channeld.base.digests import Lock
+from channeld.base.digests import Lock, pack_locks
 from channeld.base.keys import compact, keccak
 from channeld.base.units import NATIVE, Amount, LockId, LockKind, Side, Timestamp
 from tests.contracts.model import rest_hash
-from tests.contracts.world import BOND, ETHER, Body, Channel, Reverted, World, key_in_registry, lock, secret_of
+from tests.contracts.world import BOND, ETHER, Body, Channel, Receipt, Reverted, World, key_in_registry, lock, secret_of
 
 LATER = 1_000_000
 
@@ -207,9 +209,79 @@ def test_one_secret_opens_locks_with_the_same_key_everywhere(world: World) -> No
     assert gains(one, first) == (0, 10)
 
 
-def test_a_list_both_signed_with_a_broken_tail_locks_nobody_out(channel: Channel) -> None:
-    number = fresh(channel.world)
-    one = lock(number, Side.A, 10, channel.world.now + LATER)
+def raw(channel: Channel, data: bytes, *secrets: bytes) -> Receipt:
+    """Whatever bytes, as the list."""
+    return channel.do(channel.world.rich, "resolve_locks", *channel.head, data, list(secrets))
+
+
+def test_a_list_is_whole_locks(channel: Channel) -> None:
+    one = lock(fresh(channel.world), Side.A, 10, channel.world.now + LATER)
+    settled(channel, one)
+    channel.world.reveal(secret_of(one.id))
+    stored = channel.stored()
+    for data in (one.packed() + b"tail", one.packed()[:-1], one.packed() + bytes(57), bytes(57) + one.packed(), b"\0"):
+        assert raw(channel, data).events == ()
+    assert channel.stored() == stored
+    assert gains(channel, one) == (0, 10)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("sender", list(Side))
+def test_what_is_hashed_into_a_chain_is_no_list(world: World, count: int, known: bool, sender: Side) -> None:
+    """The 89 bytes behind a chained record are public. Taken for a list, they were one lock of nonsense, which expires
+    at once and sends all that is held back to its sender, registered or not."""
+    for _ in range(4):  # other keys, which are what the nonsense is read from
+        base = fresh(world)
+        channel = world.channel(close_bond=0).funded()
+        locks = tuple(lock(base + at, sender, 10 + at, world.now + LATER) for at in range(count))
+        settled(channel, *locks)
+        assert raw(channel, pack_locks(locks)).event("LocksResolved")["locks_hash"] == rest_hash(locks)
+        if known:
+            world.reveal(*(secret_of(base + at) for at in range(count)))
+        stored, paid = channel.stored(), [channel.paid(side) for side in Side]
+        before = rest_hash(locks[:-1])
+        last = locks[-1].packed()
+        tried = before + last
+        for _ in range(3):
+            assert raw(channel, tried).events == ()
+            assert raw(channel, tried[:57]).events == ()
+            assert raw(channel, bytes(25) + tried).events == ()
+            tried = bytes(32) + tried[:57]
+        assert channel.stored() == stored and paid == [channel.paid(side) for side in Side]
+        total = sum(one.amount for one in locks)
+        if known:
+            assert gains(channel, *locks) == ((0, total) if sender is Side.A else (total, 0))
+
+
+@settings(max_examples=150)
+@given(data=st.data())
+def test_no_other_bytes_move_anything(world: World, data: st.DataObject) -> None:
+    """On a state's own list and on a chain: pieces of what is public, in any order, with any tail."""
+    base = fresh(world)
+    channel = world.channel(close_bond=0).funded()
+    locks = tuple(lock(base + at, Side.A, 10 + at, world.now + LATER) for at in range(3))
+    settled(channel, *locks)
+    left = locks
+    if data.draw(st.booleans(), label="chained"):
+        world.reveal(secret_of(base))
+        raw(channel, pack_locks(locks))
+        left = locks[1:]
+    world.reveal(secret_of(base + 1))
+    chains = [rest_hash(locks[a:b]) for a in range(3) for b in range(a, 4)]
+    pieces = st.sampled_from([*(one.packed() for one in locks), *chains, bytes(32), bytes(57)])
+    parts = data.draw(st.lists(pieces, max_size=5), label="pieces")
+    given = b"".join(parts) + data.draw(st.binary(max_size=60), label="tail")
+    if given == pack_locks(left):
+        return
+    stored, paid = channel.stored(), [channel.paid(side) for side in Side]
+    assert raw(channel, given).events == ()
+    assert channel.stored() == stored and paid == [channel.paid(side) for side in Side]
+
+
+def test_a_list_both_signed_with_a_broken_tail_cannot_be_opened(channel: Channel) -> None:
+    """What it locks is lost, as with any hash that has no list behind it; all else is paid."""
+    one = lock(fresh(channel.world), Side.A, 10, channel.world.now + LATER)
     packed = one.packed() + b"tail"
     opened = (0, 10, 0, keccak(packed), bytes(32))
     body = keccak(b"".join(v.to_bytes(32, "big") if isinstance(v, int) else v for v in opened))
@@ -219,8 +291,8 @@ def test_a_list_both_signed_with_a_broken_tail_locks_nobody_out(channel: Channel
     channel.do(sender, "close", *channel.head, 1, body, compact(signature), *salts, value=channel.terms.close_bond)
     channel.wait()
     channel.do(sender, "settle", *channel.head, opened, NATIVE)
-    channel.do(sender, "resolve_locks", *channel.head, packed, [secret_of(number)])
-    assert channel.paid(Side.B) == 4 * ETHER + 10
+    assert raw(channel, packed, secret_of(one.id)).names() == ["SecretRegistered"]
+    assert (channel.paid(Side.A), channel.paid(Side.B)) == (10 * ETHER - 10 + BOND, 4 * ETHER)
 
 
 def test_512_locks_fit_a_block(channel: Channel) -> None:

@@ -14,16 +14,20 @@ from typing import Any, Final
 import pytest
 from eth_abi.abi import encode
 
+from channeld.base.keys import keccak
 from contracts import artifact
 from tests.contracts.twin import calls, campaign
-from tests.contracts.twin.build import MOST, Built, compiled, missing, sources
+from tests.contracts.twin.build import MOST, Built, compiled, missing, sources, vyper
 from tests.contracts.twin.calls import adr, num
+from tests.contracts.twin.forgeries import KINDS, chain
+from tests.contracts.twin.laws import Unlawful
 from tests.contracts.twin.pair import Differs, Pair
-from tests.contracts.twin.player import AT_ONCE
+from tests.contracts.twin.player import AT_ONCE, COUNTED
 from tests.contracts.twin.table import Table, role
-from tests.contracts.twin.wrong import SUBTLE, WRONG
+from tests.contracts.twin.wrong import HOLES, SUBTLE, WRONG, Hole
 from tests.contracts.world import call_data
 from tests.verify.slither import allowed, judged
+from tests.verify.twin import MANAGER
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
@@ -122,6 +126,55 @@ def test_a_difference_is_found(change: tuple[str, str, str]) -> None:
     name, old, new = change
     with pytest.raises(Differs, match=r"^seed \d+, chunk \d+, sequence \d+: "):
         campaign.run(compiled({name: (old, new)}), SEED, 1, SEQUENCES)
+
+
+def test_what_both_do_wrong_is_found() -> None:
+    """The bytes that are hashed into a chain are public, and once counted as a list: any pending lock could be taken.
+    Both contracts had this hole, so there was no difference to find; the laws find it."""
+    ours, (name, old, new) = next(iter(HOLES.values()))
+    code = vyper(MANAGER, *ours)
+    assert code != artifact("ChannelManager").bytecode
+    with pytest.raises(Unlawful, match=r"sequence \d+: locks resolved by \d+ bytes [0-9a-f]+, which is not the list"):
+        campaign.run(compiled({name: (old, new)}), SEED, 1, SEQUENCES, code)
+
+
+def test_the_laws_find_no_fault_with_the_source_as_it_is(twin: Mapping[str, Built]) -> None:
+    """So that the test above fails for the hole, and not for how it was compiled."""
+    assert vyper(MANAGER) == artifact("ChannelManager").bytecode
+    assert campaign.run(twin, SEED, 1, SEQUENCES)["sequences"] == SEQUENCES
+
+
+@pytest.mark.parametrize("hole", HOLES.values(), ids=list(HOLES))
+def test_the_holes_fit_the_sources(hole: Hole) -> None:
+    (ours, _), (name, old, new) = hole
+    assert MANAGER.read_text(encoding="utf-8").count(ours) == 1
+    assert new in sources({name: (old, new)})[name]
+
+
+def test_no_forged_list_is_the_list() -> None:
+    """Nearly none is, and the preimages of the record and of the first link are among them."""
+    rng = random.Random(SEED)
+    for count in (1, 2, 5):
+        locks = [rng.randbytes(57) for _ in range(count)]
+        made = [kind(rng, locks) for kind in KINDS for _ in range(30)]
+        assert sum(one != b"".join(locks) for one in made) > len(made) * 9 // 10
+        assert chain(locks[:-1]) + locks[-1] in made and bytes(32) + locks[-1] in made
+        assert keccak(chain(locks[:-1]) + locks[-1]) == chain(locks)
+
+
+def test_a_receiver_that_calls_back_takes_its_money_whatever_that_burns(twin: Mapping[str, Built]) -> None:
+    """Or it would take it of one contract and not of the other: compilers burn different gas to refuse a call."""
+    table = Table(twin)
+    pair, echo, counts = table.pair, table.echo, []
+    for name in ("eats all gas", "accepts"):
+        aimed = keccak(b"aim(address,bytes)")[:4] + calls.words_of(
+            adr(table.receivers[name]), 64, 4, b"call", bytes(28)
+        )
+        assert pair.call(table.rich, echo, aimed).good
+        assert pair.call(table.rich, echo, b"", 1, 21_000 + 52_300).good
+        assert pair.short == ("ok", "ok")
+        counts.append(divmod(int.from_bytes(pair.ask(echo, COUNTED), "big"), 2**128))
+    assert counts == [(0, 2), (1, 2)]
 
 
 @pytest.mark.parametrize("change", SUBTLE.values(), ids=list(SUBTLE))

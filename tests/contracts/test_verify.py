@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,9 +39,27 @@ def test_a_chunk_counts_for_its_bytecode_and_seed_only(tmp_path: Path) -> None:
     assert sorted(ledger.newest(kept, "aa", 2)) == [1]
     assert sorted(ledger.newest(kept, "bb", 1)) == [2]
     assert ledger.total(ledger.newest(kept, "aa", 1).values()) == {"calls": 12}
-    row = ledger.table([PART], "aa", tmp_path).splitlines()[-1]
+
+
+def test_the_table_shows_what_holds_for_the_code_as_it_is(tmp_path: Path) -> None:
+    now = ledger.subject(PART)
+    ledger.add(done(0, code="another", calls=3), tmp_path)
+    assert "not run" in ledger.table([PART], tmp_path)
+    for one in (done(0, code=now, calls=5), done(1, code=now, calls=7)):
+        ledger.add(one, tmp_path)
+    row = ledger.table([PART], tmp_path).splitlines()[-1]
     assert "12 calls" in row and "2 of 3" in row and "2026-01-01" in row and "tool 1.0" in row
-    assert "not run" in ledger.table([PART], "cc", tmp_path)
+
+
+def test_a_change_of_what_a_result_rests_on_voids_it(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "rules.py").write_text("one", encoding="utf-8")
+    part = replace(PART, about=("model",))
+    before = ledger.subject(part, tmp_path)
+    assert before != ledger.subject(PART, tmp_path)
+    assert before == ledger.subject(part, tmp_path)
+    (tmp_path / "model" / "rules.py").write_text("two", encoding="utf-8")
+    assert before != ledger.subject(part, tmp_path)
 
 
 def test_a_line_that_a_crash_cut_short_is_forgotten(tmp_path: Path) -> None:
@@ -67,6 +86,8 @@ def test_the_page_names_every_part() -> None:
     for part in parts():
         assert f"`{part.name}`" in text
         assert part.chunks > 0
+        assert part.about, f"{part.name}: what does a result rest on?"
+        assert all((PAGE.parents[1] / place).exists() for place in part.about)
     assert ledger.BEGIN in text and ledger.END in text
 
 

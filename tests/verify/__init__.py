@@ -2,5 +2,6 @@
 
 `make verify` runs every part, `make verify PART=forge SEED=7` one of them with other chances. A part is cut into
 chunks; what is done is kept in `build/verify`, so a run that was stopped goes on where it was. `make verify-report`
-writes the results into `contracts/VERIFICATION.md`. A chunk counts only for the bytecode and the seed it was run with.
+writes the results into `contracts/VERIFICATION.md`. A chunk counts only for its seed, the bytecode, and the part's own
+sources.
 """

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from importlib import import_module
 from typing import Final
 
-from contracts import artifact
 from tests.verify import ledger
 from tests.verify.part import Found, Part
 
@@ -34,8 +33,11 @@ def parts() -> list[Part]:
 
 
 def run(part: Part, seed: int, most: int) -> int:
-    """Run what is left of a part, at most `most` chunks; how many failed, 0 or 1, for the first failure ends it."""
-    code = artifact("ChannelManager").code_hash.hex()
+    """Run what is left of a part, at most `most` chunks. 1 if it failed, which ends it, or cannot run here; else 0."""
+    if why := part.missing():
+        print(f"{part.name}: not run, {why}", flush=True)
+        return 1
+    code = ledger.subject(part)
     done = ledger.newest(ledger.load(part.name), code, seed)
     left = [chunk for chunk in range(part.chunks) if chunk not in done][:most]
     print(f"{part.name}: {part.what}; {len(done)} of {part.chunks} chunks done with seed {seed}", flush=True)
@@ -58,8 +60,7 @@ def run(part: Part, seed: int, most: int) -> int:
             tools=part.tools(),
         )
         ledger.add(kept)
-        said = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-        print(f"{part.name}: chunk {chunk + 1} of {part.chunks} in {seconds} s: {said}", flush=True)
+        print(f"{part.name}: chunk {chunk + 1} of {part.chunks} in {seconds} s: {part.said(counts)}", flush=True)
     return 0
 
 
@@ -77,7 +78,7 @@ def main() -> int:
     every = parts()
     given = _arguments([part.name for part in every])
     if given.report:
-        ledger.write(PAGE, ledger.table(every, artifact("ChannelManager").code_hash.hex()))
+        ledger.write(PAGE, ledger.table(every))
         print(f"written into {PAGE.relative_to(ledger.ROOT)}")
         return 0
     try:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from contracts import artifact
 from tests.verify.part import Counts, Part
 
 ROOT: Final = Path(__file__).parents[2]
@@ -17,7 +19,7 @@ BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """One finished chunk. `code`: hash of the bytecode it was about, hex."""
+    """One finished chunk. `code`: what it was about, as `subject` has it."""
 
     part: str
     seed: int
@@ -50,6 +52,20 @@ def add(done: Done, folder: Path = KEPT) -> None:
         file.write(json.dumps(asdict(done)) + "\n")
 
 
+def subject(part: Part, root: Path = ROOT) -> str:
+    """Hash over the contracts' bytecode and the files the part rests on, hex: what a result is about."""
+    digest = hashlib.sha256()
+    for name in ("ChannelManager", "SecretRegistry"):
+        digest.update(artifact(name).code_hash)
+    for place in part.about:
+        path = root / place
+        files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+        for file in files:
+            if "__pycache__" not in file.parts:
+                digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
 def newest(done: Iterable[Done], code: str, seed: int) -> dict[int, Done]:
     """By chunk, what counts for this bytecode and seed."""
     return {one.chunk: one for one in done if one.code == code and one.seed == seed}
@@ -64,18 +80,18 @@ def total(chunks: Iterable[Done]) -> Counts:
     return found
 
 
-def table(parts: Iterable[Part], code: str, folder: Path = KEPT) -> str:
-    """Markdown: each part with its best-covered seed for this bytecode."""
+def table(parts: Iterable[Part], folder: Path = KEPT) -> str:
+    """Markdown: each part with its best-covered seed, of what holds for the code as it is."""
     lines = ["| part | what | result | chunks | seed | date | time | tools |", "|---|---|---|---|---|---|---|---|"]
     for part in parts:
-        every = load(part.name, folder)
+        every, code = load(part.name, folder), subject(part)
         seeds = {one.seed for one in every if one.code == code}
         if not seeds:
             lines.append(f"| `{part.name}` | {part.what} | not run | 0 of {part.chunks} | | | | |")
             continue
         best = max(seeds, key=lambda seed: (len(newest(every, code, seed)), -seed))
         chunks = newest(every, code, best)
-        counts = ", ".join(f"{count:,} {name}" for name, count in total(chunks.values()).items())
+        counts = part.said(total(chunks.values()))
         tools: Mapping[str, str] = next(reversed(chunks.values())).tools
         said = ", ".join(f"{name} {version}" for name, version in tools.items())
         minutes = sum(one.seconds for one in chunks.values()) / 60

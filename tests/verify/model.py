@@ -63,4 +63,5 @@ PART = Part(
     chunks=100,
     run=run,
     tools=tools,
+    about=("tests/contracts/model.py", "tests/contracts/plots.py"),
 )

@@ -9,10 +9,11 @@ from __future__ import annotations
 from functools import cache
 from importlib.metadata import version
 
-from tests.contracts.mutants import Bench, Mutant, equivalent, mutants
+from tests.contracts.mutants import KILLERS, Bench, Mutant, equivalent, mutants
 from tests.verify.part import Counts, Found, Part
 
 CHUNKS = 24
+FILES = tuple(name.partition("::")[0] for name in KILLERS)
 ALLOWED = 3
 """Per cent of all mutants that may live, each with its reason."""
 
@@ -52,4 +53,15 @@ def tools() -> dict[str, str]:
     return {"vyper": version("vyper")}
 
 
-PART = Part(name="mutants", what="every check broken in turn", chunks=CHUNKS, run=run, tools=tools)
+PART = Part(
+    name="mutants",
+    what="every check broken in turn",
+    chunks=CHUNKS,
+    run=run,
+    tools=tools,
+    about=(
+        "tests/contracts/mutants.py",
+        "tests/contracts/mutants.equivalent",
+        *(f"tests/contracts/{name}" for name in FILES),
+    ),
+)

@@ -30,3 +30,13 @@ class Part:
     """(seed, chunk) -> counts; `Found` with everything needed to see it again."""
     tools: Callable[[], dict[str, str]]
     """Name and version of each tool the result rests on."""
+    about: tuple[str, ...] = ()
+    """Files and folders, from the project's root, that a result rests on besides the bytecode: a change voids it."""
+    missing: Callable[[], str | None] = lambda: None
+    """Why the part cannot run here, e.g. a tool that is not installed; None if it can."""
+    shown: tuple[str, ...] = ()
+    """Which counts people want to see, in this order; all if empty. All are kept."""
+
+    def said(self, counts: Counts) -> str:
+        """The counts for people."""
+        return ", ".join(f"{counts.get(name, 0):,} {name}" for name in self.shown or counts)

@@ -33,4 +33,5 @@ PART = Part(
     chunks=10,
     run=run,
     tools=tools,
+    about=("tests/contracts/test_signatures.py", "channeld/base/keys.py"),
 )

@@ -37,6 +37,18 @@ def installed() -> Path:
     return program
 
 
+def missing() -> str | None:
+    """Why Slither cannot run here, or None; tries to make its venv."""
+    reason = build.missing()
+    if reason:
+        return reason
+    try:
+        installed()
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired, OSError) as error:
+        return f"needs slither-analyzer {VERSION}, which could not be installed: {error}"
+    return None
+
+
 def findings() -> dict[str, str]:
     """What Slither finds, "detector element" -> its description."""
     program = installed()
@@ -123,4 +135,6 @@ PART: Final = Part(
     chunks=1,
     run=run,
     tools=tools,
+    about=("tests/contracts/twin", "tests/verify/slither.py"),
+    missing=missing,
 )

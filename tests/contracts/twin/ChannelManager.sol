@@ -43,6 +43,7 @@ contract ChannelManager is Payouts {
         if (deposits.length > MAX_DEPOSITS) revert();
         uint256 total = 0;
         for (uint256 i = 0; i < deposits.length; i++) {
+            require(deposits[i].amount <= MASK88, "too much");
             total = _add(total, deposits[i].amount);
         }
         if (token == address(0)) {

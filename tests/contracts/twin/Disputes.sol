@@ -59,6 +59,7 @@ abstract contract Disputes is Base {
         }
 
         uint256 deadline = block.timestamp + _period(terms.challenge_period);
+        require(deadline <= MASK32, "too late");
         _closings += 1;
         word = ((word >> 80) << 80) | (known << 40) | (deadline << 8) | flags;
         words[id] = word;
@@ -173,8 +174,10 @@ abstract contract Disputes is Base {
         due.bond = 0;
     }
 
-    // Resolves the recorded locks and adds what they pay to what is due; another list changes nothing.
+    // Resolves the recorded locks and adds what they pay to what is due; another list changes nothing. Nor does what is
+    // no list of whole locks: the 89 bytes that are hashed into a chain must not count as one.
     function _resolve(bytes32 id, bytes calldata locks, Due memory due) internal {
+        if (locks.length % LOCK_BYTES != 0) return;
         bytes32 record = records[id];
         if (record == 0) return;
         uint256 word = words[id];

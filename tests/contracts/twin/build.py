@@ -10,12 +10,14 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from channeld.base.keys import keccak
+from contracts.build import compiled as artifact_of
 
 HERE: Final = Path(__file__).parent
 TOOLS: Final = HERE.parents[1] / "tools"
@@ -45,6 +47,10 @@ def missing() -> str | None:
         return "needs node and solc (make tools)"
     if not (TOOLS / "node_modules" / "solc" / "package.json").exists():
         return "needs solc (make tools)"
+    try:
+        version()
+    except RuntimeError as error:
+        return f"needs solc {SOLC} (make tools): {error}"
     return None
 
 
@@ -64,6 +70,20 @@ def sources(changes: Mapping[str, tuple[str, str]] | None = None) -> dict[str, s
             raise ValueError(f"{name} has not one place that reads {old!r}")
         texts[name] = texts[name].replace(old, new)
     return texts
+
+
+def vyper(source: Path, old: str = "", new: str = "") -> bytes:
+    """Init code of a Vyper contract, with `old` in its source replaced. ValueError unless it is there once."""
+    text = source.read_text(encoding="utf-8")
+    if old:
+        if text.count(old) != 1:
+            raise ValueError(f"{source.name} has not one place that reads {old!r}")
+        text = text.replace(old, new)
+    KEPT.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=KEPT) as folder:
+        changed = Path(folder) / source.name
+        changed.write_text(text, encoding="utf-8")
+        return bytes.fromhex(json.loads(artifact_of(changed))["bytecode"].removeprefix("0x"))
 
 
 def request(texts: Mapping[str, str]) -> str:

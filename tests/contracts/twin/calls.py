@@ -98,6 +98,15 @@ def resolve_locks(token: bytes, terms: bytes, locks: bytes, secrets: Sequence[by
     return selector + head + num(at) + num(at + len(first)) + opening + first + many(secrets)
 
 
+def list_of(data: bytes) -> bytes | None:
+    """The lock list in a call of resolve_locks; None for any other call."""
+    if data[:4] not in (manager("resolve_locks", 4), manager("resolve_locks", 5)):
+        return None
+    at = 4 + int.from_bytes(data[4 + 9 * WORD : 4 + 10 * WORD], "big")
+    size = int.from_bytes(data[at : at + WORD], "big")
+    return data[at + WORD : at + WORD + size]
+
+
 def register(secrets: Sequence[bytes]) -> bytes:
     return registry("register") + num(32) + many(secrets)
 
@@ -115,6 +124,11 @@ class Stored(NamedTuple):
     deadline: int
     flags: int
     record: bytes
+
+    @property
+    def word(self) -> int:
+        """The five numbers as they are stored."""
+        return self.a << 168 | self.b << 80 | self.version << 40 | self.deadline << 8 | self.flags
 
     @classmethod
     def of(cls, output: bytes) -> Stored:

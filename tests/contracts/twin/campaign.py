@@ -1,8 +1,9 @@
 """Sequences of calls on both contracts side by side, and what they reached.
 
-A sequence is some thirty calls on one to three channels. Which moves are likely depends on how far the channel has
-come, so that most sequences see a close, a challenge, a settlement and locks resolved. Everything comes from (seed,
-chunk, number), so any finding can be played again alone.
+After each call the two are compared, and judged by laws that are neither's (`laws.py`). A sequence is some thirty
+calls on one to three channels. Which moves are likely depends on how far the channel has come, so that most sequences
+see a close, a challenge, a settlement and locks resolved. Everything comes from (seed, chunk, number), so any finding
+can be played again alone.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ FIXED: Final[dict[Move, int]] = {
 }
 OVER: Final[dict[Move, int]] = {
     disputes.resolve: 7,
+    disputes.forge: 4,
     disputes.at_once: 2,
     disputes.secrets: 4,
     disputes.scalars: 4,
@@ -68,6 +70,8 @@ ALWAYS: Final[dict[Move, int]] = {
     disputes.nonsense: 1,
     disputes.secrets: 1,
 }
+LAWS: Final = {f"law: {which} list, {kind}" for which in ("the", "another") for kind in ("flat", "chained")}
+"""What has to be tried on records of both kinds."""
 VIEWS: Final = ("REGISTRY", "PERMIT2", "MIN_PERIOD", "owed", "closings", "channel")
 ANY: Final[dict[Move, int]] = OPEN | CLOSING | FIXED | OVER | ALWAYS
 
@@ -78,6 +82,8 @@ def next_move(player: Player) -> Move:
         return player.rng.choice(list(ANY))
     if player.debts and player.slip(6):
         return deposits.withdraw
+    if player.listed() and player.slip(3):
+        return disputes.forge
     player.focus = player.rng.choice(player.lines)
     stored = player.stored(player.focus)
     if stored.flags & DEAD and stored.record == bytes(32) and player.rng.randrange(2):
@@ -96,7 +102,7 @@ def next_move(player: Player) -> Move:
 
 
 def play(table: Table, seed: int, chunk: int, number: int, tally: Counter[str]) -> None:
-    """One sequence; Differs with the calls of it, their beginnings, if the two contracts do not agree."""
+    """One sequence; Differs with the calls of it, their beginnings, if the two do not agree; Unlawful if both err."""
     rng = random.Random(f"{seed} {chunk} {number}")
     player = Player(table, rng, tally)
     try:
@@ -107,17 +113,20 @@ def play(table: Table, seed: int, chunk: int, number: int, tally: Counter[str]) 
         player.finish()
     except Differs as difference:
         story = "\n".join(line[:SHOWN] for line in player.trail)
-        raise Differs(f"seed {seed}, chunk {chunk}, sequence {number}: {difference}\n{story}") from None
+        raise type(difference)(f"seed {seed}, chunk {chunk}, sequence {number}: {difference}\n{story}") from None
     tally["sequences"] += 1
 
 
-def run(twin: Mapping[str, Built], seed: int, chunk: int, count: int) -> Counter[str]:
-    """`count` sequences of a chunk; what was reached, by "call: outcome"."""
-    table = Table(twin)
+def run(twin: Mapping[str, Built], seed: int, chunk: int, count: int, ours: bytes | None = None) -> Counter[str]:
+    """`count` sequences of a chunk; what was reached, by "call: outcome".
+
+    `ours` is the init code of another manager than the committed one.
+    """
+    table = Table(twin, ours)
     tally: Counter[str] = Counter()
     for number in range(count):
         play(table, seed, chunk, number, tally)
-    tally["calls"] += table.pair.calls
+    tally["views"] += table.pair.views
     return tally
 
 
@@ -137,5 +146,5 @@ def unseen(tally: Mapping[str, int]) -> set[str]:
     names |= {"close by order", "settle and resolve"}
     missed = (reasons() | set(topics("ChannelManager").values())) - seen
     missed |= {name for name in names if not tally.get(f"{name}: ok")}
-    missed |= {AT_ONCE} - set(tally)
+    missed |= ({AT_ONCE} | LAWS) - set(tally)
     return missed | {place for place in ("vyper", "twin") if not tally.get(f"little gas, {place}: gas")}

@@ -23,8 +23,9 @@ from tests.contracts.twin.calls import (
     words_of,
 )
 from tests.contracts.twin.deposits import aside
+from tests.contracts.twin.forgeries import forged
 from tests.contracts.twin.player import BEATEN, CLOSER_B, DEAD, DELEGATED, Call, Player
-from tests.contracts.twin.table import EMPTY, LOCK_BYTES, RICH, SECRETS, SHOWN, Line, body, role, scalar, secret
+from tests.contracts.twin.table import EMPTY, RICH, SECRETS, SHOWN, Line, body, role, scalar, secret
 
 ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 
@@ -43,6 +44,8 @@ def close(p: Player) -> Call:
     if p.slip(20):
         salts = p.pick((line.salts[here], keccak(line.salts[1 - here])), (salts[0], bytes(32)))
     bond = line.bond if line.bond <= RICH // 8 else 0
+    if p.slip(80):  # in 2106, when the deadline just fits, or no longer
+        p.wait(2**32 - 1 - line.period + p.pick(0, 1))
     if p.slip(20):
         bond += 1
     data = words_of(adr(line.token), line.terms, version, hashed, signature, *salts)
@@ -143,6 +146,17 @@ def resolve(p: Player) -> Call:
     return Call("resolve_locks", p.anyone(), resolve_locks(line.token, line.terms, text, secrets))
 
 
+def forge(p: Player) -> Call:
+    """Resolve a channel's locks by what is not their list; mostly of one that has some."""
+    listed = p.listed()
+    line = p.rng.choice(listed) if listed and not p.slip(20) else p.line()
+    text = forged(p.rng, line.locks, line.body.locks)
+    if p.slip(4):
+        opening = words_of(line.body.packed, adr(line.bond_to))
+        return Call("settle and resolve", p.anyone(), resolve_locks(line.token, line.terms, text, [], opening))
+    return Call("resolve_locks", p.anyone(), resolve_locks(line.token, line.terms, text, []))
+
+
 def at_once(p: Player) -> Call:
     """Settle and resolve in one call: in time or too early, and though somebody has settled meanwhile."""
     line = p.line()
@@ -165,7 +179,7 @@ def _locks(p: Player, listed: Sequence[bytes]) -> tuple[bytes, list[bytes]]:
         p.wait(min(int.from_bytes(p.rng.choice(locks)[53:], "big"), p.now + 10_000) + p.pick(-1, 0, 1))
     text = b"".join(locks)
     if p.slip(12):
-        text = p.pick(text[:-1], text + b"\0", text[LOCK_BYTES:], b"".join(reversed(locks)), p.rng.randbytes(114), b"")
+        text = forged(p.rng, locks, locks)
     if p.slip(200):
         text = bytes(p.pick(57 * 512, 57 * 512 + 1))
     secrets = [secret(p.rng.randrange(SECRETS + 1)) for _ in range(p.pick(0, 0, 1, 2, 3))]

@@ -94,7 +94,8 @@ class Pair:
     def __init__(self) -> None:
         self.sides = (Side(), Side())
         self.now = START
-        self.calls = 0
+        self.views = 0
+        """How many were asked, of both."""
         self.watched: list[Address] = []
         """Whose coin is compared after each call."""
 
@@ -155,7 +156,6 @@ class Pair:
 
     def call(self, sender: Address, to: Address, data: bytes, value: int = 0, gas: int = PLENTY) -> Outcome:
         """What both did. With less gas than `PLENTY`, what both do with plenty, and that less changes nothing else."""
-        self.calls += 2
         self.short = ()
         if gas >= PLENTY:
             return self._same("call", [side.call(sender, to, data, value, gas) for side in self.sides])
@@ -180,7 +180,7 @@ class Pair:
 
     def ask(self, to: Address, data: bytes, gas: int = 500_000) -> bytes:
         """What a view answers on both; reasons if it reverts."""
-        self.calls += 2
+        self.views += 1
         return self._same("view", [side.call(Address(b"\xfd" * 20), to, data, 0, gas) for side in self.sides]).output
 
     def compare_coin(self) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -16,6 +15,7 @@ from channeld.base.digests import state_digest
 from channeld.base.keys import HALF_ORDER, Key, keccak
 from channeld.base.units import NATIVE, Address, Digest, Version
 from tests.contracts.twin.calls import NONE, Stored, adr, manager, num, sig, topics, words_of
+from tests.contracts.twin.laws import Laws, remaining
 from tests.contracts.twin.pair import PLENTY, Differs, Outcome
 from tests.contracts.twin.table import Line, Table, body, role
 
@@ -31,6 +31,7 @@ PAYING: Final = ("cooperate", "finalize", "settle", "resolve_locks", "settle and
 """Calls that push money, whose care for gas matters most."""
 AT_ONCE: Final = "settled and resolved by one call"
 PLAINLY: Final = keccak(b"set_mode(uint256)")[:4] + bytes(32)
+COUNTED: Final = keccak(b"counted()")[:4]
 CLOSER_B, BEATEN, DELEGATED, VOID, FINAL, DEAD = 1, 2, 4, 8, 16, 32
 
 
@@ -59,6 +60,7 @@ class Player:
         self.payouts = {who for line in self.lines for who in line.payouts}
         self.debts: list[tuple[Address, Address]] = []
         self.trail: list[str] = []
+        self.laws = Laws(table, tally)
         self.last = Call("owed", table.rich, manager("closings", 0))
 
     # -- chances
@@ -74,6 +76,10 @@ class Player:
         if self.slip(8):
             return self.rng.choice(self.lines)
         return self.focus
+
+    def listed(self) -> list[Line]:
+        """The channels of which unresolved locks are recorded."""
+        return [line for line in self.lines if line.id in self.laws.books and self.laws.books[line.id].list]
 
     def renew(self) -> None:
         """Another channel instead of the one in focus, of which nothing is left."""
@@ -150,12 +156,15 @@ class Player:
             zeros = call.data.count(0)
             gas = 22_000 + 4 * zeros + 16 * (len(call.data) - zeros) + self.rng.randrange(250_000)
         self.trail.append(f"{call.name} {call.sender.hex()} {to.hex()} {call.value} {gas} {call.data.hex()}")
+        self.laws.begin(self.lines)
         outcome = self.pair.call(call.sender, to, call.data, call.value, gas)
+        self.tally["transactions"] += 1
         self.tally[f"{call.name}: {outcome.reason}"] += 1
         for place, reason in zip(("vyper", "twin"), self.pair.short, strict=False):
             self.tally[f"little gas, {place}: {reason if reason in ('ok', 'gas', '') else 'other'}"] += 1
         self.last = call
         self.learn(outcome)
+        self.laws.judge(call.data, call.value, outcome, self.lines)
         self.compare()
         return outcome
 
@@ -186,11 +195,11 @@ class Player:
             line.locks = remaining(line.locks, data[96:128])
 
     def compare(self) -> None:
-        """Ask both what they store, owe and hold."""
+        """Ask both what they owe and hold; what they store of the channels, the laws have asked."""
         place, pair = self.table.manager, self.pair
         pair.ask(place, manager("closings", 0))
+        pair.ask(self.table.echo, COUNTED)
         for line in self.lines:
-            pair.ask(place, manager("channel", 1) + line.id)
             for owner in set(line.payouts):
                 pair.ask(place, manager("owed", 2) + words_of(adr(line.token), adr(owner)))
                 pair.ask(place, manager("owed", 2) + words_of(adr(NATIVE), adr(owner)))
@@ -206,15 +215,3 @@ class Player:
         sides = [[side.evm.get_balance("0x" + who.hex()) for who in payouts] for side in self.pair.sides]
         if sides[0] != sides[1]:
             raise Differs(f"coin of the payout addresses: {sides}")
-
-
-def remaining(locks: Sequence[bytes], record: bytes) -> tuple[bytes, ...]:
-    """Those of `locks` that are still listed under `record`, the chain of a part of them."""
-    for chosen in range(1, 2 ** len(locks)):
-        some = [lock for number, lock in enumerate(locks) if chosen >> number & 1]
-        chain = bytes(32)
-        for lock in some:
-            chain = keccak(chain + lock)
-        if chain == record:
-            return tuple(some)
-    return ()

@@ -18,7 +18,7 @@ from channeld.base.keys import Key, keccak, sha256
 from channeld.base.units import NATIVE, Address, ChannelId, Digest
 from contracts import artifact
 from contracts.deploy import PERMIT2
-from tests.contracts.twin.build import Built
+from tests.contracts.twin.build import HERE, Built, vyper
 from tests.contracts.twin.calls import adr, manager, num, words_of
 from tests.contracts.twin.pair import CHAIN_ID, Pair
 from tests.contracts.zoo import permit2_code, permit2_domain
@@ -90,6 +90,11 @@ class Line:
         return keccak(self.terms)
 
     @property
+    def period(self) -> int:
+        """How long it may be challenged, seconds."""
+        return max(MIN_PERIOD, min(int.from_bytes(self.terms[128:160], "big"), 30 * 86400))
+
+    @property
     def body(self) -> Body:
         """The one recorded, or the empty one."""
         return next((one for one in self.bodies if one.hash == self.state), EMPTY)
@@ -98,7 +103,7 @@ class Line:
 class Table:
     """Both sides set up, with a way back to this moment."""
 
-    def __init__(self, twin: Mapping[str, Built]) -> None:
+    def __init__(self, twin: Mapping[str, Built], ours: bytes | None = None) -> None:
         self.pair = Pair()
         self.rich = role("rich").address
         self.pair.give(self.rich, 2**120)
@@ -106,7 +111,7 @@ class Table:
         self.registry = pair.deploy(rich, artifact("SecretRegistry").bytecode, twin["SecretRegistry"].bytecode)
         arguments = adr(self.registry) + adr(PERMIT2) + num(MIN_PERIOD)
         self.manager = pair.deploy(
-            rich, artifact("ChannelManager").bytecode + arguments, twin["ChannelManager"].bytecode + arguments
+            rich, (ours or artifact("ChannelManager").bytecode) + arguments, twin["ChannelManager"].bytecode + arguments
         )
         self.domain = Domain(chain_id=CHAIN_ID, manager=self.manager)
         pair.place(PERMIT2, permit2_code(CHAIN_ID, PERMIT2))
@@ -114,7 +119,7 @@ class Table:
         self.plain = pair.deploy(rich, artifact("TestToken").bytecode)
         self.nasty = pair.deploy(rich, artifact("NastyToken").bytecode)
         self.agent = pair.deploy(rich, artifact("Reentrant").bytecode)
-        self.echo = pair.deploy(rich, artifact("Reentrant").bytecode)
+        self.echo = pair.deploy(rich, vyper(HERE / "Echo.vy"))
         self.receivers = {name: self._plant(bytes.fromhex(code)) for name, code in RECEIVERS.items()}
         self.roles = tuple(role(name).address for name in SIDES + OTHERS)
         for who in (*self.roles, self.agent):
@@ -225,7 +230,7 @@ def body(rng: random.Random, line: Line, a: int, b: int, now: int) -> Body:
             held[side] = rng.choice((0, 1, a + b, MASK88, 2**256 - 1))
     hashed = keccak(b"".join(locks))
     if rng.randrange(25) == 0:
-        hashed = rng.choice((bytes(32), keccak(b"none")))
+        hashed = rng.choice((bytes(32), keccak(b"none"), keccak(b"".join(locks) + b"\0")))
     packed = words_of(net, *held, hashed, rng.randbytes(32))
     made = Body(packed=packed, locks=tuple(locks))
     line.bodies.append(made)
@@ -237,7 +242,7 @@ def _lock(rng: random.Random, number: int, most: int, now: int) -> bytes:
     kind = rng.choices((1, 2, rng.randrange(256)), (60, 35, 5))[0]
     key = point(which) if kind == 2 else sha256(secret(which))
     amount = rng.choice((1, rng.randint(0, min(most, MASK88)), min(most // 3 + 1, MASK88), MASK88))
-    expiry = rng.choice((now - 1, now + rng.randrange(200), now + rng.randrange(8000), 2**32 - 1, 0))
+    expiry = min(rng.choice((now - 1, now + rng.randrange(200), now + rng.randrange(8000), 2**32 - 1, 0)), 2**32 - 1)
     direction = rng.choices((0, 1, rng.randrange(256)), (48, 48, 4))[0]
     lock = (number + 1).to_bytes(8, "big") + bytes((direction, kind)) + amount.to_bytes(11, "big")
     return lock + key + expiry.to_bytes(4, "big")
