@@ -3,8 +3,8 @@
 Two compilers, two sources, one behaviour: what a bug of one compiler or a slip in one source changes shows up as a
 difference. A chunk also fails if its sequences did not meet every reason the contracts can give, for then they would
 prove less than they seem to. What both do wrong is no difference: after each call laws judge them that are neither's.
-`tests/contracts/twin/campaign.py` says what a sequence is. The part `wrong twins` turns
-it round: twins with one thing changed must be found out.
+`tests/contracts/twin/campaign.py` says what a sequence is. The part `wrong-twins` turns it round: twins with one thing
+changed must be found out, and so must what is changed in both.
 """
 
 from __future__ import annotations
