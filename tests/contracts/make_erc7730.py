@@ -173,7 +173,13 @@ CALLS: Final[Mapping[str, tuple[str, Shown]]] = {
     ),
     "resolve_locks": (
         "Pay out a channel's locks",
-        {"token": ("Token", "tokenTicker", {}), **PAYOUTS, "secrets.[]": ("Secret made public", "raw", {})},
+        {
+            "token": ("Token", "tokenTicker", {}),
+            "opening.body.net": ("A gives B (base units)", "raw", {}),
+            "opening.bond_to": ("Bond goes to, if beaten", "addressName", {}),
+            **PAYOUTS,
+            "secrets.[]": ("Secret made public", "raw", {}),
+        },
     ),
     "withdraw": (
         "Collect what is owed",
@@ -250,6 +256,13 @@ def described(intent: str, leaves: list[str], shown: Shown) -> dict[str, Any]:
     return {"intent": intent, "fields": fields}
 
 
+def _shown(entry: dict[str, Any]) -> Shown:
+    """What of a call is shown: what an overload leaves out is not."""
+    given = [one["name"] for one in entry["inputs"]]
+    shown = CALLS[entry["name"]][1].items()
+    return {path: told for path, told in shown if "opening" in given or not path.startswith("opening.")}
+
+
 def _file(context: dict[str, Any], formats: dict[str, Any], contract: str) -> dict[str, Any]:
     metadata = {"owner": "channeld", "contractName": contract, "enums": {"side": SIDES}}
     return {"$schema": SCHEMA, "context": context, "metadata": metadata, "display": {"formats": formats}}
@@ -261,7 +274,7 @@ def _messages(kinds: Mapping[str, tuple[str, Shown]]) -> dict[str, Any]:
 
 def _calls(contract: str) -> dict[str, Any]:
     return {
-        signature(entry): described(CALLS[entry["name"]][0], call_leaves(entry["inputs"]), CALLS[entry["name"]][1])
+        signature(entry): described(CALLS[entry["name"]][0], call_leaves(entry["inputs"]), _shown(entry))
         for entry in artifact(contract).abi
         if entry["type"] == "function" and entry["stateMutability"] in ("payable", "nonpayable")
     }

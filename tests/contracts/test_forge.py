@@ -14,7 +14,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(forge.missing() is not None, reason="needs forge and solc (make tools)"),
 ]
-RUNS, DEPTH = 12, 120
+RUNS, DEPTH = 8, 120
 
 
 def test_invariants_hold(tmp_path: Path) -> None:
@@ -29,4 +29,4 @@ def test_a_theft_is_found(tmp_path: Path) -> None:
     guard = '    assert msg.sender == owner or to == owner, "not the owner"\n'
     assert source.count(guard) == 1
     with pytest.raises(Found, match="a stranger withdrew to itself"):
-        forge.campaign(tmp_path, 1, RUNS, DEPTH, {"manager": init_code(source.replace(guard, ""), tmp_path)})
+        forge.campaign(tmp_path, 1, RUNS, DEPTH, {"manager": init_code(source.replace(guard, ""), tmp_path)}, shrink=0)

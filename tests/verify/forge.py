@@ -104,10 +104,13 @@ class Campaign:
     counts: Counter[str]
 
 
-def campaign(folder: Path, seed: int, runs: int, depth: int, other: dict[str, bytes] | None = None) -> Campaign:
+def campaign(
+    folder: Path, seed: int, runs: int, depth: int, other: dict[str, bytes] | None = None, shrink: int = 200
+) -> Campaign:
     """`runs` sequences of `depth` calls; Found with forge's own report if an invariant does not hold.
 
-    `seed` decides everything, 256 bits. `other`: init codes to test in the place of the committed ones.
+    `seed` decides everything, 256 bits. `other`: init codes to test in the place of the committed ones. `shrink`: how
+    often forge may try to make a failing sequence shorter.
     """
     prepare(folder, other)
     lines = folder / "counts.jsonl"
@@ -120,6 +123,7 @@ def campaign(folder: Path, seed: int, runs: int, depth: int, other: dict[str, by
         hex(seed),
         FOUNDRY_INVARIANT_RUNS=str(runs),
         FOUNDRY_INVARIANT_DEPTH=str(depth),
+        FOUNDRY_INVARIANT_SHRINK_RUN_LIMIT=str(shrink),
     )
     said = re.search(r"\(runs: (\d+), calls: (\d+), reverts: (\d+)\)", done.stdout)
     if done.returncode != 0 or said is None:
@@ -167,5 +171,14 @@ PART: Final = Part(
     chunks=CHUNKS,
     run=run,
     tools=tools,
+    shown=(
+        "sequences",
+        "calls",
+        "challenge-delegated",
+        "settle-with-locks",
+        "lock-claimed",
+        "lock-refunded",
+        "refilled",
+    ),
     about=("tests/contracts/forge", "tests/verify/forge.py"),
 )

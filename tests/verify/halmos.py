@@ -87,7 +87,13 @@ LEMMAS: Final = (
         name="chain",
         says="a record of locks that are left cannot be read as another list",
         cases=1,
-        guards=(),
+        guards=(
+            Guard(
+                name="a list is whole locks",
+                changes=(("    if len(locks) % LOCK_BYTES != 0:\n        return due_a, due_b\n", ""),),
+                case="is_no_list",
+            ),
+        ),
     ),
     Lemma(
         name="settle",

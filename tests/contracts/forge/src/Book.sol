@@ -214,7 +214,8 @@ abstract contract Book is Signing {
     }
 
     function _print(Ghost storage g, address winner) private view returns (bytes32) {
-        (uint256 a, uint256 b, uint256 version, uint256 deadline, uint256 flags, bytes32 record) = manager.channel(g.id);
+        (uint256 a, uint256 b, uint256 version, uint256 deadline, uint256 flags, bytes32 record) =
+            manager.channel(g.id);
         Purse memory p = _purse(g, winner);
         return keccak256(
             abi.encode(a, b, version, deadline, flags, record, p.held, p.coin, p.a, p.b, p.winner, p.owed, p.owedCoin)
@@ -224,7 +225,8 @@ abstract contract Book is Signing {
     // The stored word and record, and the rules that hold for every call whatever it is.
     function _compare(uint256 c, Effect memory e, string memory what) private {
         Ghost storage g = ghosts[c];
-        (uint256 a, uint256 b, uint256 version, uint256 deadline, uint256 flags, bytes32 record) = manager.channel(g.id);
+        (uint256 a, uint256 b, uint256 version, uint256 deadline, uint256 flags, bytes32 record) =
+            manager.channel(g.id);
         flags &= 63; // in which form a record of locks is kept is for the record to show
         _hold(a == e.a && b == e.b, string.concat(what, ": deposits"));
         _hold(version == e.version, string.concat(what, ": version"));

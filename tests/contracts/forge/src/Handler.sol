@@ -96,10 +96,15 @@ abstract contract Handler is Book {
         g.id = _id(g.token, g.termsHash);
     }
 
-    // Dead ids with nothing left in them make room for a new channel.
+    // A list that is not whole locks is none that can ever be resolved: who signs it leaves the money there.
+    function _lost(uint256 c) internal view returns (bool) {
+        return ghosts[c].record != 0 && ghosts[c].flags & DEAD != 0 && ghosts[c].rest.length % LOCK != 0;
+    }
+
+    // Dead ids out of which nothing can come any more make room for a new channel.
     function _bury(uint256 c) internal {
         Ghost storage g = ghosts[c];
-        if (g.flags & DEAD == 0 || g.a + g.b != 0) return;
+        if (g.flags & DEAD == 0 || (g.a + g.b != 0 && !_lost(c))) return;
         for (uint256 i; i < live.length; ++i) {
             if (live[i] != c) continue;
             live[i] = _open(_draw(uint256(g.id)));

@@ -73,14 +73,14 @@ abstract contract Locks is Disputes {
         Effect memory e = _same(c);
         e.legit = g.flags & DEAD != 0;
         bytes memory rest;
-        if (e.legit && g.record != 0) rest = _resolved(c, list, secrets.length == 1 ? secrets[0] : bytes32(0), e);
+        bool pending = g.record != 0 && !_lost(c);
+        if (e.legit && pending) rest = _resolved(c, list, secrets.length == 1 ? secrets[0] : bytes32(0), e);
         _mood(seed);
         bytes memory data = abi.encodeCall(manager.resolve_locks, (g.token, g.terms, list, secrets));
-        bool pending = g.record != 0;
         if (!_act(c, outsider, 0, data, e, "resolve_locks")) return;
         if (pending) _count(e.record == 0 ? "resolve-all" : "resolve-part");
-        g.rest = rest;
-        g.chain = 1;
+        if (pending) g.rest = rest;
+        if (pending) g.chain = 1;
         _bury(c);
     }
 
@@ -95,15 +95,16 @@ abstract contract Locks is Disputes {
         secrets[0] = _secret(_draw(seed, SECRETS));
         Effect memory e = _settled(c, body);
         if (body.locksHash == 0) e = _same(c);
-        bool left = e.legit && e.record != 0;
+        bool left = e.legit && e.record != 0 && locks.length % LOCK == 0;
+        bool lost = e.legit && e.record != 0 && !left;
         bytes memory rest = left ? _resolved(c, locks, secrets[0], e) : bytes("");
         _mood(seed);
         bytes memory data =
             abi.encodeCall(ISettling.resolve_locks, (g.token, g.terms, locks, secrets, Opening(body, g.bondTo)));
         if (!_act(c, outsider, 0, data, e, "settle-and-resolve")) return;
         if (left) _count(e.record == 0 ? "at-once-all" : "at-once-part");
-        g.rest = rest;
-        g.chain = 1;
+        g.rest = lost ? locks : rest;
+        g.chain = lost ? 0 : 1;
         _bury(c);
     }
 

@@ -23,19 +23,19 @@ contract Consent is Ground {
         assert(_sent(sender, terms.participantB, digest, given.signatureB));
     }
 
-    /// A cooperate that changes anything is signed or sent by both.
+    /// A cooperate that changes anything is signed or sent by both. Pays out nothing here: that is for Conservation.
     function check_consent__cooperate() external {
         _channel();
         Word memory w = _stored(0);
         uint256 version = svm.createUint256("new_version");
         int256 net = svm.createInt256("net");
-        uint256 out = svm.createUint256("out");
+        uint256 until = svm.createUint256("until");
         Signature memory a = _signature("signature");
         Signature memory b = _signature("signature_b");
         address sender = svm.createAddress("sender");
-        _call(sender, 0, abi.encodeCall(manager.cooperate, (COIN, terms, version, net, out, out, out, a, b)));
+        _call(sender, 0, abi.encodeCall(manager.cooperate, (COIN, terms, version, net, 0, 0, until, a, b)));
         if (_same(_now(), w)) return;
-        bytes32 digest = _cooperateDigest(id, version, net, out, out, out);
+        bytes32 digest = _cooperateDigest(id, version, net, 0, 0, until);
         bool signedA = _sent(sender, terms.participantA, digest, a);
         bool signedB = _sent(sender, terms.participantB, digest, a) || _by(terms.participantB, digest, b);
         assert(signedA && signedB);

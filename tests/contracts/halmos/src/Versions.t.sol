@@ -18,10 +18,10 @@ contract Versions is Ground {
             data = abi.encodeCall(manager.deposit, (COIN, termsHash, svm.createUint256("side"), value, memo));
         } else if (which == 1) {
             int256 net = svm.createInt256("net");
-            uint256 out = svm.createUint256("out");
+            uint256 until = svm.createUint256("until"); // pays out nothing: that is for Conservation
             Signature memory a = _signature("signature");
             Signature memory b = _signature("signature_b");
-            data = abi.encodeCall(manager.cooperate, (COIN, terms, version, net, out, out, out, a, b));
+            data = abi.encodeCall(manager.cooperate, (COIN, terms, version, net, 0, 0, until, a, b));
         } else if (which == 2) {
             value = terms.bond;
             Order memory order = Order(svm.createUint256("until"), _signature("order"));
