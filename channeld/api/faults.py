@@ -102,7 +102,7 @@ def _faults() -> dict[str, Fault]:
             "command_failed": "a command that the demo runs failed",
             "demo_failed": "a line of the demo did not come true",
             "deploy_failed": "a contract was not deployed",
-            "no_proxy": "the deterministic deployment proxy is missing on this chain and cannot be put there",
+            "no_proxy": "the deployment proxy is not on this chain and cannot be put there",
             "deposit_failed": "the deposit was not made",
             "graph_full": "more channels are announced than this node keeps in mind",
             "idempotency_conflict": "the key was used with other parameters",

@@ -70,6 +70,7 @@ def play(world: World, plot: list[Step]) -> Player:
     return player
 
 
+@pytest.mark.slow
 def test_volume_on_revm() -> None:
     world, seen = ready(Revm(START, CHAIN_ID)), Counter[str]()
 

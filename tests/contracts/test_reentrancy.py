@@ -78,6 +78,7 @@ def test_every_call_works_by_itself(locked: Matrix) -> None:
         assert locked.scene.alone(call), name
 
 
+@pytest.mark.slow
 def test_no_cell_works_or_leaves_a_trace(locked: Matrix) -> None:
     cells = 0
     for outer in locked.outer:

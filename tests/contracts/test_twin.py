@@ -29,7 +29,7 @@ from tests.contracts.world import call_data
 from tests.verify.slither import allowed, judged
 from tests.verify.twin import MANAGER
 
-pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
 
 SEED: Final = 2025
 SEQUENCES: Final = 300
