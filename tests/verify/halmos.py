@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -130,14 +131,16 @@ LEMMAS: Final = (
     Lemma(
         name="clamp",
         says="a body that opens the record settles, and pays the clamped amounts, for all net and locked",
-        cases=2,
+        cases=4,
         guards=(
             Guard(
                 name="net is clamped to A's deposit",
                 changes=(("given: uint256 = min(convert(net, uint256), a)", "given: uint256 = convert(net, uint256)"),),
-                case="up",
+                case="up_beyond",
             ),
-            Guard(name="net is clamped to B's deposit", changes=(("    taken = min(taken, b)\n", ""),), case="down"),
+            Guard(
+                name="net is clamped to B's deposit", changes=(("    taken = min(taken, b)\n", ""),), case="down_beyond"
+            ),
         ),
     ),
     Lemma(
@@ -326,19 +329,22 @@ def prove(folder: Path, lemma: str, case: str = "", quick: bool = False) -> tupl
     command = [str(HALMOS), "--root", str(folder), "--storage-layout", "generic", "--no-status"]
     command += ["--function", f"check_{lemma}__{case}", "--solver-timeout-assertion", "120000"]
     command += ["--solver-command", f"{sys.executable} {PROJECT / 'solver.py'} {VENV / 'bin' / 'yices-smt2'} {MODEL}"]
-    try:
-        done = subprocess.run(
-            [*command, *(["--early-exit"] if quick else [])],
-            env={**kept, "HOME": str(folder), "PATH": f"{forge.FORGE.parent}:{VENV / 'bin'}:{kept['PATH']}"},
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as late:
-        raise Found(f"lemma {lemma}: not proved in {SECONDS} s") from late
-    said = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
+    with subprocess.Popen(
+        [*command, *(["--early-exit"] if quick else [])],
+        env={**kept, "HOME": str(folder), "PATH": f"{forge.FORGE.parent}:{VENV / 'bin'}:{kept['PATH']}"},
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as running:
+        try:
+            out, _ = running.communicate(timeout=SECONDS)
+        except subprocess.TimeoutExpired as late:
+            os.killpg(running.pid, signal.SIGKILL)  # with its solvers, which hold the pipe
+            raise Found(f"lemma {lemma}: not proved in {SECONDS} s") from late
+    said = re.sub(r"\x1b\[[0-9;]*m", "", out)
     verdicts = [
         Verdict(case=found[2], end=found[1], paths=int(found[3]), bounded=found[4] != "" or "loop-bound" in said)
         for found in re.finditer(

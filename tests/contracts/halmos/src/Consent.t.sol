@@ -41,7 +41,7 @@ contract Consent is Ground {
         assert(signedA && signedB);
     }
 
-    /// A close is a participant's, sent or ordered; it changes no deposit, and the other side has signed what it records.
+    /// A close is a participant's, sent or ordered; it changes no deposit, and the other side has signed its state.
     function check_consent__close() external {
         _channel();
         Word memory w = _stored(0);

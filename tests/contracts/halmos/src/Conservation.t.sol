@@ -63,30 +63,45 @@ contract Conservation is Ground {
     }
 
     /// Settling by a body that opens the record works and pays the clamped amounts: nobody is locked out by what both
-    /// have signed. In two halves, by the sign of net.
+    /// have signed. In four parts that leave nothing out: net up or down, within the deposit or beyond.
     function check_clamp__up() external {
-        _clamp(true);
+        (Word memory w, Body memory body) = _final();
+        cheats.assume(body.net >= 0 && uint256(body.net) <= w.a);
+        _clamped(w, body, w.a - uint256(body.net), w.b + uint256(body.net));
+    }
+
+    function check_clamp__up_beyond() external {
+        (Word memory w, Body memory body) = _final();
+        cheats.assume(body.net > 0 && uint256(body.net) > w.a);
+        _clamped(w, body, 0, w.b + w.a);
     }
 
     function check_clamp__down() external {
-        _clamp(false);
+        (Word memory w, Body memory body) = _final();
+        uint256 taken = svm.createUint(88, "taken");
+        body.net = -int256(taken);
+        cheats.assume(taken > 0 && taken <= w.b);
+        _clamped(w, body, w.a + taken, w.b - taken);
     }
 
-    function _clamp(bool up) private {
+    function check_clamp__down_beyond() external {
+        (Word memory w, Body memory body) = _final();
+        cheats.assume(body.net < -int256(w.b));
+        _clamped(w, body, w.a + w.b, 0);
+    }
+
+    function _final() private returns (Word memory w, Body memory body) {
         _channel();
-        Body memory body = _body();
-        Word memory w = _stored(16);
-        cheats.assume((body.net >= 0) == up);
+        body = _body();
+        w = _stored(16);
         cheats.assume(w.deadline != 0);
+    }
+
+    function _clamped(Word memory w, Body memory body, uint256 a, uint256 b) private {
         w.record = keccak256(abi.encode(_bodyHash(body), address(0)));
         _put(w);
         bytes memory data = abi.encodeCall(manager.settle, (COIN, terms, body, address(0)));
         if (!_works(address(0x5E4D), data)) return;
-        int256 net = body.net;
-        if (net > int256(w.a)) net = int256(w.a);
-        if (net < -int256(w.b)) net = -int256(w.b);
-        uint256 a = uint256(int256(w.a) - net);
-        uint256 b = uint256(int256(w.b) + net);
         Word memory v = _now();
         bool locks = body.locksHash != 0 && body.locksHash != keccak256("");
         assert(v.a == (!locks ? 0 : body.lockedAB < a ? body.lockedAB : a));

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 pragma solidity ^0.8.20;
 
-// What every lemma stands on: the deployed bytecode, one coin channel whose terms, word and record are symbolic, and the
-// ways to look at it. Payouts go to three accounts without code, so that a payment is a change of balances and nothing
+// What every lemma stands on: the deployed bytecode, one coin channel whose terms, word and record are symbolic, and
+// the ways to look at it. Payouts go to three accounts without code, so that a payment is a change of balances and nothing
 // else; that receivers cannot do harm is for the forge invariants. Hashes and signature recovery are uninterpreted
 // functions in halmos (hashes injective), so a lemma holds whatever the signatures are. Times end with the year 2105: a
 // deadline has 32 bits, and nothing in the contract looks whether it fits.
