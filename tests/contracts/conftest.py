@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from channeld.base.units import NATIVE, Address
+from tests.contracts.evm import Evm
 from tests.contracts.world import Channel, World
 
 
@@ -20,6 +21,21 @@ def _rested(world: World) -> Iterator[None]:
     """Keep the chain quick, whatever the test has done to it."""
     yield
     world.evm.rest()
+
+
+@pytest.fixture
+def revm() -> type[Evm]:
+    """The quick EVM; it is published for some Pythons only."""
+    pytest.importorskip("pyrevm", reason="pyrevm is not published for this Python")
+    from tests.contracts.revm import Revm
+
+    return Revm
+
+
+@pytest.fixture(params=["py-evm", "revm"])
+def evm(request: pytest.FixtureRequest) -> type[Evm]:
+    """Each EVM we have."""
+    return Evm if request.param == "py-evm" else request.getfixturevalue("revm")
 
 
 @pytest.fixture(params=["coin", "token"])

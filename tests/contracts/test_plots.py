@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from channeld.base.units import Side
 from tests.contracts.evm import Evm
 from tests.contracts.plots import PLOTS, Player, Step
-from tests.contracts.revm import Revm
 from tests.contracts.world import BOND, CHAIN_ID, PERIOD, START, World, key_of
 
 REASONS = {
@@ -71,8 +70,8 @@ def play(world: World, plot: list[Step]) -> Player:
 
 
 @pytest.mark.slow
-def test_volume_on_revm() -> None:
-    world, seen = ready(Revm(START, CHAIN_ID)), Counter[str]()
+def test_volume_on_revm(revm: type[Evm]) -> None:
+    world, seen = ready(revm(START, CHAIN_ID)), Counter[str]()
 
     @settings(max_examples=2_000)
     @given(plot=PLOTS)
@@ -94,7 +93,6 @@ def test_the_judge_is_py_evm() -> None:
     run()
 
 
-@pytest.mark.parametrize("evm", [Evm, Revm])
 def test_one_by_hand_through_most_of_the_machine(evm: type[Evm]) -> None:
     """Stale close, challenge, tie, finalize, settle, locks, and a dead id: in coin."""
     plot: list[Step] = [

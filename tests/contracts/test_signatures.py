@@ -18,7 +18,6 @@ from channeld.base.digests import ALL, Domain, close_digest, cooperate_digest, d
 from channeld.base.keys import HALF_ORDER, ORDER, Key, compact, keccak, recover
 from channeld.base.units import Digest, Seconds, Side, Timestamp, Version
 from tests.contracts.evm import Evm
-from tests.contracts.revm import Revm
 from tests.contracts.world import BOND, CHAIN_ID, ETHER, START, Body, Channel, Reverted, World, key_of
 
 Compact = tuple[bytes, bytes]
@@ -232,8 +231,8 @@ def contract_accepts(channel: Channel, closer: Key, version: int, signature: Com
     return reason == ""
 
 
-def test_daemon_and_contract_accept_the_same_signatures() -> None:
-    said = list(predicate(World(Revm(START, CHAIN_ID)), Random(1), 3_000))
+def test_daemon_and_contract_accept_the_same_signatures(revm: type[Evm]) -> None:
+    said = list(predicate(World(revm(START, CHAIN_ID)), Random(1), 3_000))
     assert all(ours == theirs for ours, theirs in said)
     accepted = sum(ours for ours, _ in said)
     assert len(said) // 20 < accepted < len(said) // 3, "good ones and bad ones alike must be among them"

@@ -14,6 +14,8 @@ from typing import Any, Final
 import pytest
 from eth_abi.abi import encode
 
+pytest.importorskip("pyrevm", reason="pyrevm is not published for this Python")
+
 from channeld.base.keys import keccak
 from contracts import artifact
 from tests.contracts.twin import calls, campaign

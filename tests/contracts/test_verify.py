@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from contracts import artifact
+from tests.contracts.evm import Evm
 from tests.contracts.mutants import KILLERS, SOURCES, equivalent, mutants
 from tests.verify import ledger
 from tests.verify.__main__ import PAGE, parts
@@ -81,7 +82,8 @@ def test_the_results_go_between_the_marks(tmp_path: Path) -> None:
         ledger.write(page, "new")
 
 
-def test_the_page_names_every_part() -> None:
+def test_the_page_names_every_part(revm: type[Evm]) -> None:
+    assert revm, "the campaigns rest on it"
     text = PAGE.read_text(encoding="utf-8")
     for part in parts():
         assert f"`{part.name}`" in text

@@ -7,6 +7,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Final
 
 from tests.verify import ledger
@@ -74,7 +75,10 @@ def _arguments(names: list[str]) -> argparse.Namespace:
 
 
 def main() -> int:
-    """The exit code: 0 if nothing was found, 1 if something was, 130 after Ctrl-C."""
+    """The exit code: 0 if nothing was found, 1 if something was or cannot be run, 130 after Ctrl-C."""
+    if find_spec("pyrevm") is None:
+        print("the campaigns need pyrevm, which is not published for this Python", file=sys.stderr)
+        return 1
     every = parts()
     given = _arguments([part.name for part in every])
     if given.report:
