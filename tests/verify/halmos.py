@@ -30,8 +30,6 @@ PROJECT: Final = forge.ROOT / "tests" / "contracts" / "halmos"
 SHARED: Final = ("Chain.sol", "Signing.sol")
 """Sources that are forge's too."""
 CODES: Final = {"manager": "ChannelManager", "registry": "SecretRegistry"}
-MODEL: Final = "--smt2-model-format --bvconst-in-decimal"
-"""How halmos wants to read a counterexample."""
 SECONDS: Final = 1500
 """What a lemma may take before it counts as not proved."""
 
@@ -289,7 +287,7 @@ LEMMAS: Final = (
 
 def missing() -> str | None:
     """Why halmos cannot be run here, if it cannot."""
-    return forge.missing() or (None if HALMOS.exists() else "needs halmos (make tools)")
+    return forge.missing() or (None if HALMOS.exists() else "needs halmos: python -m tests.verify.halmos makes it")
 
 
 def install() -> None:
@@ -328,7 +326,8 @@ def prove(folder: Path, lemma: str, case: str = "", quick: bool = False) -> tupl
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("FOUNDRY_", "HALMOS_"))}
     command = [str(HALMOS), "--root", str(folder), "--storage-layout", "generic", "--no-status"]
     command += ["--function", f"check_{lemma}__{case}", "--solver-timeout-assertion", "120000"]
-    command += ["--solver-command", f"{sys.executable} {PROJECT / 'solver.py'} {VENV / 'bin' / 'yices-smt2'} {MODEL}"]
+    solver = f"{sys.executable} {PROJECT / 'solver.py'} {VENV / 'bin' / 'yices-smt2'} {VENV / 'bin' / 'z3'}"
+    command += ["--solver-command", solver]
     with subprocess.Popen(
         [*command, *(["--early-exit"] if quick else [])],
         env={**kept, "HOME": str(folder), "PATH": f"{forge.FORGE.parent}:{VENV / 'bin'}:{kept['PATH']}"},

@@ -1,21 +1,29 @@
-"""`python solver.py SOLVER [OPTION …] FILE`: the solver's answer to FILE, which halmos wrote, after one simplification.
+"""`python solver.py YICES Z3 FILE`: the answer to FILE, which halmos wrote, after one simplification.
 
-Vyper computes min and max without a branch, as x ^ ((x ^ y) · [x > y]). Halmos keeps that product as a function that it
+Vyper computes min and max without a branch, as x ^ ((x ^ y) · [x > y]). Halmos keeps that product as a function it
 knows nothing of, and when that is not enough as one of 256 bits, which solvers do not see through in minutes. Here a
 product with a factor that is 0 or 1 by a condition becomes what it equals: zero or the other factor, by that condition.
 That is the meaning of the product, so nothing is proved that does not hold.
+
+Yices is asked first and answers most in no time. For what takes it longer z3 is asked as well: some questions only one
+of them can answer. The first answer counts.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 PRODUCT: Final = "(f_evm_bvmul_256 (ite "
 ZERO_ONE: Final = " (_ bv0 256) (_ bv1 256)) "
 ONE_ZERO: Final = " (_ bv1 256) (_ bv0 256)) "
+PATIENCE: Final = 3
+"""Seconds for yices."""
 
 
 def after(text: str, start: int) -> int:
@@ -56,13 +64,40 @@ def simplified(text: str) -> str:
     return "".join(done)
 
 
+def said(answer: Path) -> bool:
+    """Whether a file holds an answer, sat or unsat."""
+    return answer.exists() and answer.read_text(encoding="utf-8").startswith(("sat", "unsat"))
+
+
 def main(arguments: list[str]) -> int:
-    """Solve; the exit code is the solver's."""
-    *command, name = arguments
+    """Solve, and print what the first solver with an answer says; `unknown` if none has one."""
+    yices, z3, name = arguments
     path = Path(name)
     simple = path.with_suffix(".simple.smt2")
     simple.write_text(simplified(path.read_text(encoding="utf-8")), encoding="utf-8")
-    return subprocess.run([*command, str(simple)], check=False).returncode
+    commands = [[yices, "--smt2-model-format", "--bvconst-in-decimal", str(simple)], [z3, str(simple)]]
+    answers = [path.with_suffix(f".{number}.out") for number in range(2)]
+    running: dict[int, int] = {}
+    try:
+        for number, command in enumerate(commands):
+            with answers[number].open("wb") as answer:
+                started = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=answer)
+            running[started.pid] = number
+            if number == 0:
+                with suppress(subprocess.TimeoutExpired):
+                    started.wait(PATIENCE)
+                    running.clear()
+                    if said(answers[0]):
+                        break
+        while running:
+            number = running.pop(os.wait()[0])
+            if said(answers[number]):
+                break
+    finally:
+        for pid in running:
+            os.kill(pid, signal.SIGKILL)
+    print(next((answer.read_text() for answer in answers if said(answer)), "unknown"))
+    return 0
 
 
 if __name__ == "__main__":
