@@ -75,6 +75,8 @@ def test_the_constructor_refuses_what_cannot_work(world: World) -> None:
     for period in (0, 30 * 86400 + 1):
         with pytest.raises(Reverted, match="period"):
             world.deploy("ChannelManager", code + period.to_bytes(32, "big"))
+    for period in (1, 30 * 86400):
+        world.deploy("ChannelManager", code + period.to_bytes(32, "big"))
     for period in (0, 30 * 86400 + 1):
         with pytest.raises(ValueError):
             manager_code(world.registry, period)  # type: ignore[arg-type]

@@ -83,6 +83,8 @@ def test_a_sum_beyond_all_numbers_is_refused(world: World) -> None:
     with pytest.raises(Reverted, match="too much"):
         put(world, one, [(one.terms.hash, 0, MAX_AMOUNT, NOTHING), (one.terms.hash, 1, 1, NOTHING)])
     assert one.stored()[:2] == (0, 0)
+    put(world, one, [(one.terms.hash, 0, MAX_AMOUNT, NOTHING)])
+    assert one.stored()[:2] == (MAX_AMOUNT, 0)
 
 
 def test_none_and_sixty_four(world: World) -> None:
