@@ -17,6 +17,7 @@ from tests.contracts.world import (
     DEAD,
     ETHER,
     FINAL,
+    NO_STATE,
     Body,
     Channel,
     Reverted,
@@ -55,6 +56,20 @@ def test_both_sides_are_paid(either: Channel) -> None:
 def test_without_a_state_each_gets_its_deposit(channel: Channel) -> None:
     channel.close(Side.A)
     channel.wait()
+    channel.settle(None)
+    assert (channel.paid(Side.A), channel.paid(Side.B)) == (10 * ETHER + BOND, 4 * ETHER)
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_without_a_state_only_five_zeros_open(channel: Channel, place: int) -> None:
+    """Else whoever settles a close without a state would say how the deposits are divided."""
+    channel.close(Side.A)
+    channel.wait()
+    for other in (1, -1) if place == 0 else (1, BIG - 1):
+        fields: list[Any] = list(NO_STATE)
+        fields[place] = other if place < 3 else other.to_bytes(32, "big")
+        with pytest.raises(Reverted, match="other outcome"):
+            channel.do(channel.world.rich, "settle", *channel.head, tuple(fields), NATIVE)
     channel.settle(None)
     assert (channel.paid(Side.A), channel.paid(Side.B)) == (10 * ETHER + BOND, 4 * ETHER)
 
