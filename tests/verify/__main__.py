@@ -23,6 +23,8 @@ PARTS: Final = (
     ("halmos", "PART"),
     ("guards", "PART"),
     ("mutants", "PART"),
+    ("machines", "PART"),
+    ("rules", "PART"),
 )
 """Module and name of each."""
 PAGE: Final = ledger.ROOT / "contracts" / "VERIFICATION.md"
