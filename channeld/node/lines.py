@@ -24,7 +24,8 @@ from channeld.core.messages import AddLock
 from channeld.node.ledger import Book
 from channeld.node.translate import ChannelMessage, Gatherer, to_wire
 from channeld.node.world import World
-from channeld.peers.dial import dial, keep_connected
+from channeld.peers.dial import keep_connected
+from channeld.peers.net import Net, Tcp
 from channeld.peers.talk import PeerStream
 from channeld.wire import messages as wire
 from channeld.wire.address import HostPort, NodeAddress
@@ -137,13 +138,16 @@ class Line:
 class Lines:
     """All connections of a node. Set `openings` and `gossip` before the first one."""
 
-    def __init__(self, book: Book, world: World, node_key: Key, domain: Domain, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, book: Book, world: World, node_key: Key, domain: Domain, nursery: trio.Nursery, net: Net | None = None
+    ) -> None:
+        """`net`: how peers are dialled; TCP if None."""
         self.openings: Hearer
         self.gossip: Hearer
         self.live: Callable[[Line], None] = lambda _: None
         """Told when a line stands and Init has been exchanged."""
         self._book, self._world, self._key, self._domain = book, world, node_key, domain
-        self._nursery = nursery
+        self._nursery, self._net = nursery, net or Tcp()
         self._lines: dict[NodeId, Line] = {}
         self._dialling: dict[NodeId, trio.CancelScope] = {}
         self._news = trio.Event()
@@ -170,7 +174,7 @@ class Lines:
         if address.node == self._key.public:
             raise Refused("peer_refused", "that is our own node", "name another node's address")
         try:
-            stream = await dial(address, self._key)
+            stream = await self._net.dial(address, self._key)
         except (Unreachable, PeerFault) as fault:
             raise Refused("unreachable", str(fault), "is the address right and the node running?") from fault
         self.addresses[address.node] = address.at
@@ -199,7 +203,7 @@ class Lines:
             while (line := self._lines.get(address.node)) is not None and line.inbound:
                 await line.ended.wait()
             stream, first = first, None
-            return stream if stream is not None else await dial(address, self._key)
+            return stream if stream is not None else await self._net.dial(address, self._key)
 
         with scope:
             await keep_connected(

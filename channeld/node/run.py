@@ -11,10 +11,11 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import trio
@@ -41,7 +42,7 @@ from channeld.node.payments import Payments
 from channeld.node.service import Service
 from channeld.node.towers import Towers
 from channeld.node.world import World
-from channeld.peers.listen import listen
+from channeld.peers.net import Net, Tcp
 from channeld.storage.sqlite import SqliteStore
 from channeld.wire.address import HostPort, NodeAddress, node_address
 from routing.fees import Policy
@@ -53,12 +54,44 @@ MAX_EXPIRY: Final = 14 * 86_400
 """Seconds for which a lock may at most be pending with us."""
 
 
+async def connect(config: Config, stack: AsyncExitStack) -> RpcChain:
+    """The first endpoint that answers and has our contracts; closed with `stack`."""
+    network = config.network
+    contracts = await trio.to_thread.run_sync(partial(Contracts, manager=config.manager, registry=config.registry))
+    trouble = Unreachable("no JSON-RPC endpoint is given")
+    for url in config.rpc:
+        rpc = await stack.enter_async_context(Rpc(url))
+        chain = RpcChain(rpc, contracts, chain_id=network.chain_id, finality=network.finality)
+        try:
+            await chain.check()
+        except Unreachable as fault:
+            log.warning("rpc passed over: %s", fault)
+            trouble = fault
+        else:
+            return chain
+    raise trouble
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """What a node stands on besides time, chance and its key: TCP, a file, and HTTP, unless others are passed."""
+
+    net: Net = Tcp()
+    store: Callable[[Path], SqliteStore] = SqliteStore
+    """Opens the database in a file of the data directory."""
+    chain: Callable[[Config, AsyncExitStack], Awaitable[RpcChain]] = connect
+    """Connects to a chain that has our contracts; what it opens is closed with the stack."""
+    actor: type[Actor] = Actor
+    """Takes the turns of each channel."""
+
+
 async def run(
     config: Config,
     key: Key,
     *,
     clock: Callable[[], float] = time.time,
     randomness: Callable[[int], bytes] = secrets.token_bytes,
+    outside: Outside = Outside(),
     task_status: trio.TaskStatus[Service] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a node until cancelled or told to stop; `started` once it takes connections.
@@ -66,6 +99,7 @@ async def run(
     Args:
         key: the account: participant in every channel, payer of gas, root of all other keys.
         clock: seconds since 1970.
+        outside: network, disk and chain.
 
     Raises:
         Refused: `wrong_chain`, `unknown_contract`, `bad_database`, `port_in_use`, `other_account`.
@@ -73,7 +107,7 @@ async def run(
     """
     try:
         async with AsyncExitStack() as stack:
-            await _run(config, key, clock, randomness, stack, task_status)
+            await _run(config, key, clock, randomness, outside, stack, task_status)
     except ExceptionGroup as group:
         fault = _first(group)
         if fault is None:
@@ -106,6 +140,7 @@ class _House:
     sender: Sender
     book: Book
     randomness: Callable[[int], bytes]
+    outside: Outside
     actors: trio.Nursery
     tasks: trio.Nursery
 
@@ -122,7 +157,7 @@ class _House:
 
     async def start(self, channel: Channel) -> None:
         """Give a saved channel its actor."""
-        actor = Actor(channel, self.key, self.store, self.book, now=lambda: self.world.now)
+        actor = self.outside.actor(channel, self.key, self.store, self.book, now=lambda: self.world.now)
         self.book.actors[channel.id] = actor
         await self.actors.start(actor.run)
 
@@ -132,13 +167,14 @@ async def _run(
     key: Key,
     clock: Callable[[], float],
     randomness: Callable[[int], bytes],
+    outside: Outside,
     stack: AsyncExitStack,
     task_status: trio.TaskStatus[Service],
 ) -> None:
     network, node_key = config.network, key.derive("node")
     domain = Domain(chain_id=network.chain_id, manager=config.manager)
-    chain = await _connect(config, stack)
-    store = SqliteStore(config.data_dir / STORE)
+    chain = await outside.chain(config, stack)
+    store = outside.store(config.data_dir / STORE)
     stack.callback(store.close)
     _same_account(store, key, domain)
     sender = Sender(
@@ -164,6 +200,7 @@ async def _run(
             sender=sender,
             book=Book(store, world, tasks),
             randomness=randomness,
+            outside=outside,
             actors=actors,
             tasks=tasks,
         )
@@ -174,24 +211,6 @@ async def _run(
         await stopping.wait()
         tasks.cancel_scope.cancel()
         actors.cancel_scope.cancel()
-
-
-async def _connect(config: Config, stack: AsyncExitStack) -> RpcChain:
-    """The first endpoint that answers and has our contracts."""
-    network = config.network
-    contracts = await trio.to_thread.run_sync(partial(Contracts, manager=config.manager, registry=config.registry))
-    trouble = Unreachable("no JSON-RPC endpoint is given")
-    for url in config.rpc:
-        rpc = await stack.enter_async_context(Rpc(url))
-        chain = RpcChain(rpc, contracts, chain_id=network.chain_id, finality=network.finality)
-        try:
-            await chain.check()
-        except Unreachable as fault:
-            log.warning("rpc passed over: %s", fault)
-            trouble = fault
-        else:
-            return chain
-    raise trouble
 
 
 def _same_account(store: SqliteStore, key: Key, domain: Domain) -> None:
@@ -209,7 +228,7 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
     """Build the parts in the order in which they need each other, and start them."""
     config, book, store, world, tasks = house.config, house.book, house.store, house.world, house.tasks
     graph = Graph()
-    lines = Lines(book, world, house.node_key, house.domain, tasks)
+    lines = Lines(book, world, house.node_key, house.domain, tasks, house.outside.net)
     openings = Openings(
         config=config,
         book=book,
@@ -235,7 +254,7 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
         nursery=tasks,
     )
     desk = Desk(book, store, world, house.node_key, policy=house.policy, max_expiry=MAX_EXPIRY)
-    at = await _listen(config, house.node_key, lines, tasks)
+    at = await _listen(house, lines)
     gossip = Gossip(
         book=book,
         store=store,
@@ -315,12 +334,12 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
     )
 
 
-async def _listen(config: Config, node_key: Key, lines: Lines, tasks: trio.Nursery) -> HostPort:
+async def _listen(house: _House, lines: Lines) -> HostPort:
     """Take connections; their messages wait until the node is furnished, since nobody reads them before."""
-    host, port = config.listen
-    serve = partial(listen, HostPort(host=host, port=port), node_key, lines.welcome)
+    host, port = house.config.listen
+    serve = partial(house.outside.net.listen, HostPort(host=host, port=port), house.node_key, lines.welcome)
     try:
-        at: HostPort = await tasks.start(serve)
+        at: HostPort = await house.tasks.start(serve)
     except Unreachable as fault:
         raise Refused("port_in_use", str(fault), "choose another with peers.listen, port 0 for any") from None
     return at

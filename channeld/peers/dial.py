@@ -11,13 +11,23 @@ import trio
 from channeld.base.errors import PeerFault, Unreachable
 from channeld.base.keys import Key
 from channeld.peers.talk import HANDSHAKE_SECONDS, PeerStream, fresh_key, greet
-from channeld.wire.address import NodeAddress
+from channeld.wire.address import HostPort, NodeAddress
 
 log: Final = logging.getLogger(__name__)
 
 
+async def open_tcp(at: HostPort) -> trio.abc.Stream:
+    """A bare connection; OSError if there is none."""
+    return await trio.open_tcp_stream(at.host, at.port)
+
+
 async def dial(
-    address: NodeAddress, static: Key, *, ephemeral: Key | None = None, seconds: float = HANDSHAKE_SECONDS
+    address: NodeAddress,
+    static: Key,
+    *,
+    ephemeral: Key | None = None,
+    seconds: float = HANDSHAKE_SECONDS,
+    connect: Callable[[HostPort], Awaitable[trio.abc.Stream]] = open_tcp,
 ) -> PeerStream:
     """A connection to `address`, handshake done.
 
@@ -25,6 +35,7 @@ async def dial(
         static: our node key (or the key that we show to a tower).
         ephemeral: a fresh key; made here if not given.
         seconds: for connecting, and once more for the handshake.
+        connect: makes the bare connection, or raises OSError.
 
     Raises:
         Unreachable: nobody there, or no answer in time.
@@ -32,7 +43,7 @@ async def dial(
     """
     try:
         with trio.fail_after(seconds):
-            stream = await trio.open_tcp_stream(address.at.host, address.at.port)
+            stream = await connect(address.at)
     except trio.TooSlowError:
         raise Unreachable(f"no connection to {address.at} within {seconds:g} s") from None
     except OSError as fault:

@@ -7,7 +7,7 @@ seconds, all connections count towards another, and beyond either a newcomer is 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,6 +39,13 @@ class _Count:
         self.strangers = 0
 
 
+async def bind_tcp(at: HostPort) -> tuple[HostPort, Sequence[trio.abc.Listener[trio.abc.Stream]]]:
+    """Listeners at `at`, and where they are (port 0 picks one); OSError if they cannot be."""
+    listeners = await trio.open_tcp_listeners(at.port, host=at.host)
+    host, port = listeners[0].socket.getsockname()[:2]
+    return HostPort(host=host, port=port), listeners
+
+
 async def listen(
     at: HostPort,
     static: Key,
@@ -46,6 +53,7 @@ async def listen(
     *,
     caps: Caps = Caps(),
     key: Callable[[], Key] = fresh_key,
+    bind: Callable[[HostPort], Awaitable[tuple[HostPort, Sequence[trio.abc.Listener[trio.abc.Stream]]]]] = bind_tcp,
     task_status: trio.TaskStatus[HostPort] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Accept peers at `at` until cancelled; `task_status` gets the address in use (port 0 picks one).
@@ -55,13 +63,14 @@ async def listen(
         talk: called for each peer in a task of its own; the stream is closed when it returns. `PeerFault` and
             `Unreachable` from it end that connection only; any other error ends the listener.
         key: makes a fresh ephemeral key for each handshake.
+        bind: opens the listeners and says where they are, or raises OSError.
 
     Raises:
         Unreachable: the address cannot be listened at (in use, not ours).
     """
     count = _Count()
 
-    async def serve(stream: trio.SocketStream) -> None:
+    async def serve(stream: trio.abc.Stream) -> None:
         if count.strangers >= caps.strangers or count.connections >= caps.connections:
             log.info("connection refused: %d open, %d of them strangers", count.connections, count.strangers)
             await trio.aclose_forcefully(stream)
@@ -73,17 +82,16 @@ async def listen(
             count.connections -= 1
 
     try:
-        listeners = await trio.open_tcp_listeners(at.port, host=at.host)
+        where, listeners = await bind(at)
     except OSError as fault:
         raise Unreachable(f"cannot listen at {at}: {fault.strerror or fault}") from None
     async with trio.open_nursery() as nursery:
-        served: list[trio.SocketListener] = await nursery.start(trio.serve_listeners, serve, listeners)
-        host, port = served[0].socket.getsockname()[:2]
-        task_status.started(HostPort(host=host, port=port))
+        await nursery.start(trio.serve_listeners, serve, listeners)
+        task_status.started(where)
 
 
 async def _serve(
-    stream: trio.SocketStream,
+    stream: trio.abc.Stream,
     static: Key,
     talk: Callable[[PeerStream], Awaitable[None]],
     caps: Caps,
