@@ -322,7 +322,10 @@ class Guard:
     def _at_stake(channel: Channel) -> bool:
         if channel.phase is Phase.CLOSED:  # a lock of ours may still wait for R20's word
             return channel.onchain is not None and bool(set(our_locks(channel)) - set(channel.lost))
-        return channel.phase is not Phase.OPEN or bool(channel.newest_body.locks or channel.queue or channel.coop)
+        if channel.phase is not Phase.OPEN:
+            return True
+        # A lock that our own unanswered proposal removes still stands in `current`: the peer may never answer (R17).
+        return bool(channel.current.body.locks or channel.newest_body.locks or channel.queue or channel.coop)
 
     async def _look_again(self) -> None:
         """After a start or a reorg: what changed, and no event of a coming block will tell."""

@@ -21,7 +21,7 @@ from channeld.chain.bindings import NO_MEMO, Contracts
 from channeld.chain.intents import Intent, Status
 from channeld.chain.reads import RpcChain
 from channeld.chain.sender import Sender
-from channeld.core.channel import MAX_LOCKS, Channel, Phase
+from channeld.core.channel import MAX_LOCKS, Channel, Phase, Session
 from channeld.core.events import Connected
 from channeld.node.chainbook import note_fact
 from channeld.node.config import Config
@@ -86,6 +86,7 @@ class Openings:
         self._contracts: Contracts = chain.contracts
         self._allowance = trio.Lock()
         self._to_match: dict[ChannelId, Amount] = {}
+        self._to_fund: dict[ChannelId, Amount] = {}
         self._ours: dict[bytes, _Ours] = {}
         self._theirs: dict[tuple[NodeId, ChannelId], _Theirs] = {}
 
@@ -132,7 +133,7 @@ class Openings:
         if ours.channel is None:
             raise Refused("peer_refused", f"the peer did not answer within {PATIENCE:g} s", "try again later")
         if amount:
-            self._nursery.start_soon(self._fund, ours.channel, amount)
+            self._fund_once_known(ours.channel.id, amount)
         return ours.channel.id
 
     def _proposal(
@@ -344,10 +345,18 @@ class Openings:
                     self._to_match[channel.id] = Amount(int.from_bytes(amount, "big"))
                     self.changed(channel)
                 elif any(amount) and channel.phase is Phase.OPENING:
-                    self._nursery.start_soon(self._fund, channel, Amount(int.from_bytes(amount, "big")))
+                    self._fund_once_known(channel.id, Amount(int.from_bytes(amount, "big")))
+
+    def _fund_once_known(self, channel: ChannelId, amount: Amount) -> None:
+        """Deposit as soon as the peer has spoken of the channel: one that died over the handshake knows nothing of it,
+        and money paid in would wait for a close without a state."""
+        self._to_fund[channel] = amount
+        self.changed(self._book.actors[channel].channel)
 
     def changed(self, channel: Channel) -> None:
         """Our own deposit follows the opener's, so that asking for one costs a stranger as much."""
+        if channel.id in self._to_fund and channel.session is Session.LIVE:
+            self._nursery.start_soon(self._fund, channel, self._to_fund.pop(channel.id))
         if channel.id in self._to_match and channel.told[Side.A]:
             self._nursery.start_soon(self._fund, channel, self._to_match.pop(channel.id))
 

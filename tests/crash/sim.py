@@ -45,6 +45,8 @@ from channeld.base.errors import Refused, Unreachable
 from channeld.base.keys import Key, keccak, sha256
 from channeld.base.units import Address, ChannelId, Digest, Signature
 from channeld.chain.bindings import Contracts
+from channeld.chain.chain import Call
+from channeld.chain.intents import Intent
 from channeld.chain.networks import network
 from channeld.chain.reads import RpcChain
 from channeld.node.config import Config
@@ -406,40 +408,68 @@ class Node:
 
     async def ask(self, method: str, **arguments: Any) -> Any:
         """What a client is answered; asked again, with the same words, when the node died over it."""
+        return await self.within(lambda service: getattr(service, method)(**arguments))
+
+    async def within(self, work: Callable[[Service], Awaitable[T]]) -> T:
+        """What `work` returns, begun anew in the node's next life when the node dies over it."""
         while True:
             service = await self.ready()
             life = self.life
             if life is None:
                 continue
-            found: list[Any] = []
+            found: list[T] = []
+            faults: list[Refused] = []
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_then, life.over, nursery.cancel_scope)
                 try:
-                    found.append(await getattr(service, method)(**arguments))
+                    found.append(await work(service))
                 except Died:
                     pass
+                except Refused as fault:
+                    faults.append(fault)
                 nursery.cancel_scope.cancel()
+            if faults:
+                raise faults[0]
             if found:
                 return found[0]
 
     # -- what programs do again and again
 
     async def open(self, peer: Node, amount: int, *, peer_amount: int = 0, public: bool = True) -> ChannelId:
-        """A channel to `peer`, open on both sides. Asked for under one key, so that a crash opens no second one."""
-        told = await self.ask(
-            "open_channel",
-            peer=peer.uri,
-            token="DemoUSD",
-            amount=amount,
-            peer_amount=peer_amount,
-            challenge_period=None,
-            public=public,
-            idempotency_key=f"open {peer.name} {amount}",
-        )
-        id_ = ChannelId(bytes.fromhex(told["channel_id"][2:]))
-        for node in (self, peer):
-            await node.until(lambda node=node: node.channel(id_)["state"] == "open")  # type: ignore[misc]
-        return id_
+        """A channel to `peer`, open on both sides: asked for again when a death over the handshake left one side
+        without it."""
+        for turn in range(5):
+            told = await self._opened(peer, amount, peer_amount, public, turn)
+            id_ = ChannelId(bytes.fromhex(told["channel_id"][2:]))
+            with trio.move_on_after(60):
+                for node in (self, peer):
+                    await node.until(lambda node=node, id_=id_: node.knows(id_, "open"))  # type: ignore[misc]
+                return id_
+        raise Unlawful(f"{self.name} and {peer.name} cannot open a channel")
+
+    def knows(self, id_: ChannelId, state: str) -> bool:
+        """Whether it has that channel, in that state."""
+        return id_ in self.service.book.actors and self.channel(id_)["state"] == state
+
+    async def _opened(self, peer: Node, amount: int, peer_amount: int, public: bool, turn: int) -> dict[str, Any]:
+        while True:
+            try:
+                return dict(
+                    await self.ask(
+                        "open_channel",
+                        peer=peer.uri,
+                        token="DemoUSD",
+                        amount=amount,
+                        peer_amount=peer_amount,
+                        challenge_period=None,
+                        public=public,
+                        idempotency_key=f"open {peer.name} {amount} {turn}",
+                    )
+                )
+            except Refused as fault:  # the peer died over it: nothing has begun
+                if fault.code not in ("peer_refused", "unreachable", "unknown_peer"):
+                    raise
+            await trio.sleep(1)
 
     def channel(self, id_: ChannelId) -> dict[str, Any]:
         return dict(self.service._channel(self.service._actor(id_)))
@@ -454,14 +484,14 @@ class Node:
                 await trio.sleep(0.25)
         raise Unlawful(f"{self.name}: {good.__qualname__} never held")
 
-    async def invoice(self, amount: int, name: str = "") -> dict[str, Any]:
+    async def invoice(self, amount: int, name: str = "", *, expiry: int = 600) -> dict[str, Any]:
         return dict(
             await self.ask(
                 "make_invoice",
                 token="DemoUSD",
                 amount=amount,
                 description=name,
-                expiry=600,
+                expiry=expiry,
                 idempotency_key=f"invoice {name}" if name else None,
             )
         )
@@ -474,6 +504,23 @@ class Node:
             )
         except Refused as fault:
             return "succeeded" if fault.code == "invoice_paid" else fault.code
+        return str(told["state"])
+
+    async def submit(self, key: str, call: Call) -> bool:
+        """A transaction of the account's owner through the node's sender; whether it did what it should."""
+
+        async def work(service: Service) -> bool:
+            await service.guard.sender.submit(Intent.of(self.key.address, key, call))
+            return (await service.guard.sender.wait(key)).succeeded
+
+        return await self.within(work)
+
+    async def transfer(self, channel: ChannelId, amounts: Sequence[int], name: str) -> str:
+        """Direct transfers in one call; their state when the node answers."""
+        asked = [
+            {"id": sha256(f"{name} {place}".encode())[:16], "amount": amount} for place, amount in enumerate(amounts)
+        ]
+        told = await self.ask("send_transfers", channel_id=channel, transfers=asked, wait=False)
         return str(told["state"])
 
 

@@ -25,6 +25,7 @@ PARTS: Final = (
     ("mutants", "PART"),
     ("machines", "PART"),
     ("rules", "PART"),
+    ("crashes", "PART"),
 )
 """Module and name of each."""
 PAGE: Final = ledger.ROOT / "contracts" / "VERIFICATION.md"
