@@ -63,6 +63,10 @@ class Phase(Enum):
     """Nothing left."""
 
 
+_ON_CHAIN: Final = (Phase.CLOSING, Phase.SETTLED)
+"""The phases in which a close stands on chain."""
+
+
 class Session(Enum):
     """What the connection to the peer allows; never saved."""
 
@@ -238,14 +242,27 @@ class Channel:
     """A commit that came while a cooperate was live for us (R14); looked at when it has lapsed."""
 
     def __post_init__(self) -> None:
-        if self.outstanding is not None and self.outstanding.version <= self.current.version:
-            raise Broken(f"{self.name}: outstanding {self.outstanding.version} is not above {self.current.version}")
+        out, coop = self.outstanding, self.coop
+        if out is not None and out.version <= self.current.version:
+            raise Broken(f"{self.name}: outstanding {out.version} is not above {self.current.version}")
+        if out is not None and out.version != next_version(self.we, out.base):
+            raise Broken(f"{self.name}: {out.version} on {out.base} is not for side {self.we.name} to propose (R1)")
+        if out is not None and coop is not None:
+            raise Broken(f"{self.name}: {out.version} is outstanding while cooperate {coop.version} is live (R14)")
         if self.top[0] < max(self.current.version if not self.recovering else 0, self.outstanding_version):
             raise Broken(f"{self.name}: top {self.top[0]} is below a version we signed")
+        if coop is not None and (coop.version > self.base or (coop.signature_ours and coop.version > self.top[0])):
+            raise Broken(f"{self.name}: cooperate {coop.version} above base {self.base} or top {self.top[0]}")
         if not 0 <= self.current.version <= self.base <= MAX_VERSION and not self.recovering:
             raise Broken(f"{self.name}: base {self.base} below current {self.current.version}")
+        if min(*self.told, *self.heard) < 0:
+            raise Broken(f"{self.name}: a deposit below zero: {self.told}, {self.heard}")
+        if self.phase is not Phase.CLOSED and (self.onchain is not None) != (self.phase in _ON_CHAIN):
+            raise Broken(f"{self.name}: {self.phase.value} with {self.onchain}")
         if self.phase in (Phase.OPEN, Phase.FROZEN):
-            for state in (self.current, self.outstanding):
+            if self.current.version and not (self.current.signature_a and self.current.signature_b):
+                raise Broken(f"{self.name}: version {self.current.version} is not signed by both")
+            for state in (self.current, out):
                 if state is not None and not self.recovering:
                     self._must_add_up(state.body)
 

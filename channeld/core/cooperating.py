@@ -106,6 +106,8 @@ def got_no(channel: Channel, answer: CoopNo, key: Key) -> Step:
 def got_sign(channel: Channel, answer: CoopSign, key: Key) -> Step:
     """R13: both have signed; ours is made now, and the whole goes on chain. Anything else is ignored."""
     ask, coop = channel.ask, channel.coop
+    if channel.session is not Session.LIVE:
+        return Step(channel)  # R9: nothing counts before both have spoken
     if coop is not None and coop.asked and not coop.signature_theirs and coop.version == answer.coop_version:
         net, valid_until = coop.net, coop.valid_until  # said again after a cut (R15)
     elif coop is None and ask is not None and ask.version == answer.coop_version and _unchanged(channel, ask):

@@ -1,34 +1,22 @@
-"""Breaks the rules of `channeld.core` one at a time and shows that a test fails for each.
+"""Every rule of the protocol broken in the code: what is exchanged for what. `tests.machines.rules` tries them.
 
-    python -m tests.machines.mutants [name ...]
-
-Each mutant is a copy of the package with one piece of source exchanged, tried against tests/unit/core and the walks
-of tests/machines (not what Hypothesis plays there: it would make every failure as small as it can). A mutant that
-lives makes the exit code 1; one whose piece of source is no longer there is an error of this file. Not part of the
-test suite: it runs the suite once per mutant.
+A break is one piece of source, in a file of `channeld`, that stands there exactly once. `LIVENESS` names those whose
+loss costs a round trip and nothing else.
 """
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-SUITES = (
-    ("unit", "tests/unit/core"),
-    ("two nodes", "tests/machines/test_two_nodes.py"),
-    ("lying peer", "tests/machines/test_lying_peer.py"),
-)
 LIVENESS = frozenset({"the next proposal is not sent with the ack"})
 """Rules whose loss costs a round trip and nothing else."""
 
 
 @dataclass(frozen=True)
 class Mutant:
+    """`rule`: R1 to R22 with a sub-rule, "recovery" or "on chain" (what stands at the end of the protocol's page)."""
+
+    rule: str
     name: str
     file: str
     old: str
@@ -37,263 +25,781 @@ class Mutant:
 
 MUTANTS = (
     Mutant(
+        "R9",
         "the ack is not said again",
-        "reconnecting.py",
+        "core/reconnecting.py",
         "        sends.append(channel.last_ack)\n",
         "        pass\n",
     ),
     Mutant(
+        "R10",
         "the outstanding commit is not sent again",
-        "reconnecting.py",
+        "core/reconnecting.py",
         "        sends.append(commit_of(out))\n",
         "        pass\n",
     ),
     Mutant(
+        "R10",
         "the commit goes before the ack",
-        "reconnecting.py",
+        "core/reconnecting.py",
         "        sends.append(commit_of(out))\n",
         "        sends.insert(0, commit_of(out))\n",
     ),
     Mutant(
+        "R15",
         "reestablish leaves cooperate out",
-        "reconnecting.py",
+        "core/reconnecting.py",
         "coop_version=coop.version if coop else Version(0)",
         "coop_version=Version(0)",
     ),
     Mutant(
+        "R15",
         "a lapsed base is not taken over",
-        "reconnecting.py",
+        "core/reconnecting.py",
         "return replace(channel, base=theirs.base)  # lapsed",
         "return channel  # lapsed",
     ),
     Mutant(
+        "R4.iii",
         "the lower of two crossing is acknowledged",
-        "updating.py",
+        "core/updating.py",
         "channel.outstanding.version > commit.version",
         "channel.outstanding.version < 0",
     ),
     Mutant(
+        "R4.iv",
         "the next proposal is not sent with the ack",
-        "updating.py",
+        "core/updating.py",
         "    return Step(after.channel, (ack, *after.sends), (*notes, *after.notes))",
         "    return Step(channel, (ack,), notes)",
     ),
     Mutant(
+        "R4.iv",
         "dropped updates are forgotten",
-        "updating.py",
+        "core/updating.py",
         "        channel = with_queue(channel, dropped + channel.queue)\n",
         "        pass\n",
     ),
     Mutant(
+        "R4.ii",
         "any version is taken",
-        "updating.py",
+        "core/updating.py",
         "commit.version != next_version(channel.we.other, channel.base) or commit.base != channel.base",
         "commit.version <= channel.current.version",
     ),
     Mutant(
+        "R4.ii",
         "a commit's signature is not looked at",
-        "updating.py",
+        "core/updating.py",
         "    if recover(digest, commit.signature) != channel.peer_key:\n        raise",
         "    if not commit.signature:\n        raise",
     ),
     Mutant(
+        "R5",
         "an ack's signature is not looked at",
-        "updating.py",
+        "core/updating.py",
         "if recover(channel.digest(proposal.version, proposal.body_hash), ack.signature) != channel.peer_key:",
         "if not ack.signature:",
     ),
     Mutant(
+        "R6",
         "more than the proposer has",
-        "updating.py",
+        "core/updating.py",
         "        if left < 0:\n",
         "        if left < -5_000:\n",
     ),
     Mutant(
+        "R7",
         "a transfer of less than nothing",
-        "updating.py",
+        "core/updating.py",
         "if update.amount <= 0:",
         "if update.amount == 0:",
     ),
     Mutant(
+        "R7",
         "a lock may be taken by its sender",
-        "updating.py",
+        "core/updating.py",
         "gone = _take(locks, (other, update.lock_id))",
         "gone = _take(locks, (other if (other, update.lock_id) in locks else proposer, update.lock_id))",
     ),
     Mutant(
+        "R7",
         "any preimage opens a lock",
-        "updating.py",
+        "core/updating.py",
         "                    if sha256(update.preimage) != gone.key:\n",
         "                    if not update.preimage:\n",
     ),
     Mutant(
+        "R6",
         "no cap on locks",
-        "updating.py",
+        "core/updating.py",
         "                if room < 0:\n",
         "                if room < -999:\n",
     ),
     Mutant(
+        "R7",
         "lock numbers may come again",
-        "updating.py",
-        "lock.id <= last or",
-        "lock.id < 0 or",
+        "core/updating.py",
+        "not last < lock.id <= MAX_LOCK_ID",
+        "not 0 < lock.id <= MAX_LOCK_ID",
     ),
     Mutant(
+        "R16",
         "a frozen channel still answers commits",
-        "updating.py",
+        "core/updating.py",
         "    if channel.phase is not Phase.OPEN:\n        return Step(channel, notes=_learn",
         "    if channel.phase is Phase.CLOSED:\n        return Step(channel, notes=_learn",
     ),
     Mutant(
+        "R14",
         "states are signed while a cooperate is live",
-        "updating.py",
+        "core/updating.py",
         "    if channel.coop is not None:\n        return Step(replace(channel, waiting=commit))\n",
         "",
     ),
     Mutant(
+        "R11",
         "proposals go out while quiet",
-        "updating.py",
+        "core/updating.py",
         "        and channel.ask is None\n",
         "",
     ),
     Mutant(
+        "R3",
         "two proposals at once",
-        "updating.py",
+        "core/updating.py",
         "        and channel.outstanding is None\n        and channel.ask is None\n",
         "        and channel.ask is None\n",
     ),
     Mutant(
+        "R17",
         "a known preimage may be failed",
-        "paying.py",
+        "core/paying.py",
         "    if event.lock_id in channel.claims:\n",
         "    if event.lock_id in channel.claims and not channel.claims:\n",
     ),
     Mutant(
+        "R20",
         "a lock that has come back may be taken",
-        "updating.py",
+        "core/updating.py",
         "    if late:\n",
         "    if late and not late:\n",
     ),
     Mutant(
+        "R20",
         "an expired lock in the queue is offered",
-        "closing.py",
+        "core/closing.py",
         "replace(with_queue(channel, queue), lost",
         "replace(channel, lost",
     ),
     Mutant(
+        "R12",
         "both may yield: the acceptor signs too",
-        "cooperating.py",
+        "core/cooperating.py",
         "    if channel.ask is not None and channel.we is Side.B:\n",
         "    if channel.ask is not None and channel.we is Side.B and offer.net:\n",
     ),
     Mutant(
+        "R14",
         "a cooperate of any length",
-        "cooperating.py",
+        "core/cooperating.py",
         "        and now < offer.valid_until <= now + LONGEST + SKEW\n",
         "        and now < offer.valid_until\n",
     ),
     Mutant(
+        "R14",
         "a cooperate lapses by the newest block",
-        "machine.py",
+        "core/machine.py",
         "cooperating.lapse(channel, event.final, key)",
         "cooperating.lapse(channel, event.now, key)",
     ),
     Mutant(
+        "R14",
         "a lapse gives its version back",
-        "cooperating.py",
+        "core/cooperating.py",
         "    channel = replace(channel, coop=None, waiting=None)\n",
         "    channel = replace(channel, coop=None, waiting=None, base=channel.current.version)\n",
     ),
     Mutant(
+        "R15",
         "a cooperate that was never asked for is believed",
-        "reconnecting.py",
+        "core/reconnecting.py",
         "        if not asked or theirs",
         "        if theirs",
     ),
     Mutant(
+        "R14",
         "a waiting lie stops the block",
-        "cooperating.py",
+        "core/cooperating.py",
         "    except PeerFault as fault:  # it was",
         "    except KeyError as fault:  # it was",
     ),
     Mutant(
+        "R8",
         "a late ack forgets what stands on chain",
-        "closing.py",
+        "core/closing.py",
         "    return _body_of(channel, case.body_hash) if case.body is None else case.body\n",
         "    return _body_of(replace(channel, onchain=None), case.body_hash)\n",
     ),
     Mutant(
+        "R8",
         "an unknown outcome gives everything back",
-        "closing.py",
+        "core/closing.py",
         "    if body is None:  # an older",
         "    body = body or EMPTY\n    if body is None:  # an older",
     ),
     Mutant(
+        "on chain",
         "an older close is not challenged",
-        "watching.py",
+        "core/watching.py",
         "    if case.version < evidence.version:\n",
         "    if case.version < 0:\n",
     ),
     Mutant(
+        "R17",
         "the secret is registered too late",
-        "closing.py",
+        "core/closing.py",
         "now + margins.inclusion + margins.skew >= lock.expiry",
         "now >= lock.expiry",
     ),
     Mutant(
+        "R20",
         "locks come back at an expiry that is not final",
-        "closing.py",
+        "core/closing.py",
         "        if seen.final > lock.expiry and",
         "        if seen.now > lock.expiry and",
     ),
     Mutant(
+        "R3",
         "what was signed is not saved",
-        "saved.py",
+        "core/saved.py",
         "            _proposal(c.outstanding),\n",
         "            None,\n",
     ),
+    Mutant(
+        "R1",
+        "who has waited loses the crossing",
+        "core/channel.py",
+        "base + 2 if proposer is proposed_base else base + 3",
+        "base + 2 if proposer is proposed_base else base + 1",
+    ),
+    Mutant(
+        "R1",
+        "both sign versions of one parity",
+        "core/channel.py",
+        "base + 2 if proposer is proposed_base else base + 3",
+        "base + 2",
+    ),
+    Mutant(
+        "R2",
+        "a commit is put on top of what is outstanding",
+        "core/updating.py",
+        "    body, other = channel.current.body, proposer.other\n",
+        "    body, other = channel.newest_body, proposer.other\n",
+    ),
+    Mutant(
+        "R2",
+        "a commit without updates",
+        "core/updating.py",
+        "len(commit.updates) > MAX_BATCH or not commit.updates",
+        "len(commit.updates) > MAX_BATCH",
+    ),
+    Mutant(
+        "R2",
+        "a commit of any length",
+        "core/updating.py",
+        "len(commit.updates) > MAX_BATCH or not commit.updates",
+        "not commit.updates",
+    ),
+    Mutant(
+        "R3",
+        "a proposal before both have spoken",
+        "core/updating.py",
+        "        channel.session is Session.LIVE\n        and channel.signs\n",
+        "        channel.signs\n",
+    ),
+    Mutant(
+        "R3",
+        "a frozen channel proposes",
+        "core/channel.py",
+        "        return self.phase is Phase.OPEN and self.coop is None\n",
+        "        return self.coop is None\n",
+    ),
+    Mutant(
+        "R3",
+        "signing does not raise top",
+        "core/updating.py",
+        "replace(channel, outstanding=proposal, top=(version, digest))",
+        "replace(channel, outstanding=proposal)",
+    ),
+    Mutant(
+        "R4.i",
+        "a commit said again is not acknowledged again",
+        "core/updating.py",
+        "    return Step(channel, (ack,))\n\n\ndef got_ack",
+        "    return Step(channel)\n\n\ndef got_ack",
+    ),
+    Mutant(
+        "R4.i",
+        "another content of the same version is acknowledged",
+        "core/updating.py",
+        "or ack.version != commit.version or recover(digest, commit.signature) != channel.peer_key",
+        "or ack.version != commit.version",
+    ),
+    Mutant(
+        "R4.ii",
+        "another base is taken",
+        "core/updating.py",
+        " or commit.base != channel.base:",
+        ":",
+    ),
+    Mutant(
+        "R4.iii",
+        "a preimage in an ignored commit is lost",
+        "core/updating.py",
+        "        return Step(channel, notes=_learn(channel, commit.updates))  # theirs",
+        "        return Step(channel)  # theirs",
+    ),
+    Mutant(
+        "R4.iv",
+        "accepting does not move base",
+        "core/updating.py",
+        "        base=commit.version,\n        top=",
+        "        top=",
+    ),
+    Mutant(
+        "R4.iv",
+        "accepting keeps our own proposal",
+        "core/updating.py",
+        "        outstanding=None,\n        base=commit.version,",
+        "        base=commit.version,",
+    ),
+    Mutant(
+        "R5",
+        "an acknowledgement without the receipt",
+        "core/updating.py",
+        "        if recover(digest, ack.receipt) != channel.peer_key:",
+        "        if not ack.version:",
+    ),
+    Mutant(
+        "R5",
+        "an old acknowledgement freezes",
+        "core/updating.py",
+        "        if ack.version <= channel.current.version:",
+        "        if ack.version < 0:",
+    ),
+    Mutant(
+        "R5",
+        "any acknowledgement is taken",
+        "core/updating.py",
+        "    if proposal is None or proposal.version != ack.version:",
+        "    if proposal is None:",
+    ),
+    Mutant(
+        "R6",
+        "a deposit that only the proposer has seen counts",
+        "core/updating.py",
+        "(channel.heard if ours else channel.told)[proposer]",
+        "(channel.told if ours else channel.heard)[proposer]",
+    ),
+    Mutant(
+        "R6",
+        "a clock refuses a commit",
+        "core/updating.py",
+        "                if room < 0:\n",
+        "                if room < 0 or lock.expiry < 1_000_100:\n",
+    ),
+    Mutant(
+        "R7",
+        "a lock in the other's name",
+        "core/updating.py",
+        "lock.sender is not proposer or ",
+        "",
+    ),
+    Mutant(
+        "R8",
+        "an ignored proposal counts",
+        "core/updating.py",
+        "        return Step(channel, notes=_learn(channel, commit.updates))  # theirs",
+        "        return Step(channel, notes=_their_notes(channel, commit))  # theirs",
+    ),
+    Mutant(
+        "R8",
+        "what stands on chain is called returned",
+        "core/closing.py",
+        "if (channel.we, id_) not in body.locks and id_ not in channel.lost]",
+        "if id_ not in channel.lost]",
+    ),
+    Mutant(
+        "R8",
+        "taken back though a close was seen",
+        "core/paying.py",
+        "    if channel.onchain is not None:\n",
+        "    if channel.onchain is not None and not channel.queue:\n",
+    ),
+    Mutant(
+        "R8",
+        "a lock taken back after it was signed",
+        "core/paying.py",
+        "    if len(left) == len(channel.queue):\n",
+        "    if len(left) == len(channel.queue) and channel.outstanding is None:\n",
+    ),
+    Mutant(
+        "R9",
+        "equal versions with another content",
+        "core/reconnecting.py",
+        "        if theirs.hash != ours.body_hash:\n",
+        "        if not theirs.hash:\n",
+    ),
+    Mutant(
+        "R9",
+        "a peer that is ahead need not prove it",
+        "core/reconnecting.py",
+        "session=Session.PROVING",
+        "session=Session.LIVE",
+    ),
+    Mutant(
+        "R9",
+        "what we have is not proven",
+        "core/reconnecting.py",
+        "        sends.append(\n            Proof(",
+        "        list[Message]().append(\n            Proof(",
+    ),
+    Mutant(
+        "R9",
+        "a proof without signatures",
+        "core/reconnecting.py",
+        "    if recover(digest, mine) != key_of(channel) or recover(digest, theirs) != channel.peer_key:",
+        "    if not mine and not theirs:",
+    ),
+    Mutant(
+        "R9",
+        "an answer to close together before both have spoken",
+        "core/cooperating.py",
+        "    if channel.session is not Session.LIVE:\n        return Step(channel)  # R9",
+        "    if channel.session is None:\n        return Step(channel)  # R9",
+    ),
+    Mutant(
+        "R10",
+        "the outstanding commit is signed anew",
+        "core/reconnecting.py",
+        "        sends.append(commit_of(out))\n",
+        "        again = key.sign(channel.digest(out.version, out.body_hash))\n"
+        "        sends.append(replace(commit_of(out), signature=again))\n",
+    ),
+    Mutant(
+        "R11",
+        "closing together is offered with locks",
+        "core/cooperating.py",
+        "        and not channel.current.body.locks\n",
+        "",
+    ),
+    Mutant(
+        "R11",
+        "closing together is offered with something outstanding",
+        "core/cooperating.py",
+        "        channel.outstanding is None\n        and not channel.current",
+        "        not channel.current",
+    ),
+    Mutant(
+        "R12",
+        "another version is signed",
+        "core/cooperating.py",
+        "        and offer.coop_version == next_version(channel.we.other, channel.base)\n",
+        "        and offer.coop_version > channel.base\n",
+    ),
+    Mutant(
+        "R12",
+        "other terms are signed",
+        "core/cooperating.py",
+        "        and offer.net == channel.current.body.net\n",
+        "",
+    ),
+    Mutant(
+        "R12",
+        "another state is signed on",
+        "core/cooperating.py",
+        "        and (offer.version, offer.hash) == (channel.current.version, channel.current.body_hash)\n",
+        "",
+    ),
+    Mutant(
+        "R12",
+        "signing does not consume the version",
+        "core/cooperating.py",
+        "replace(channel, coop=coop, base=coop.version, top=(coop.version, digest))",
+        "replace(channel, coop=coop)",
+    ),
+    Mutant(
+        "R13",
+        "signed though something has changed",
+        "core/cooperating.py",
+        " and _unchanged(channel, ask):",
+        ":",
+    ),
+    Mutant(
+        "R13",
+        "any signature closes together",
+        "core/cooperating.py",
+        "    if recover(digest, answer.signature) != channel.peer_key:\n",
+        "    if not answer.signature:\n",
+    ),
+    Mutant(
+        "R14",
+        "proposals go out while a cooperate is live",
+        "core/channel.py",
+        "        return self.phase is Phase.OPEN and self.coop is None\n",
+        "        return self.phase is Phase.OPEN\n",
+    ),
+    Mutant(
+        "R14",
+        "a cooperate never lapses",
+        "core/cooperating.py",
+        "final <= channel.coop.valid_until",
+        "final <= channel.coop.valid_until + 10**6",
+    ),
+    Mutant(
+        "R15",
+        "another base is no matter",
+        "core/reconnecting.py",
+        '    return f"the peer\'s base is {theirs.base}, ours {base}"\n',
+        "    return channel\n",
+    ),
+    Mutant(
+        "R16",
+        "a fault of the peer's does not freeze",
+        "core/machine.py",
+        '        return freeze(channel, fault.text, tell="protocol_error")\n',
+        "        return Step(channel)\n",
+    ),
+    Mutant(
+        "R16",
+        "a frozen channel with locks is not closed",
+        "core/closing.py",
+        "(channel.closing_alone or stuck)",
+        "channel.closing_alone",
+    ),
+    Mutant(
+        "R16",
+        "a close that a reorg took is not forgotten",
+        "core/closing.py",
+        "    return Step(replace(channel, phase=Phase.FROZEN, onchain=None))",
+        "    return Step(channel)",
+    ),
+    Mutant(
+        "recovery",
+        "a proven state does not put us in recovery",
+        "core/reconnecting.py",
+        "        recovering=True,\n",
+        "        recovering=False,\n",
+    ),
+    Mutant(
+        "recovery",
+        "one that is in recovery closes together",
+        "core/cooperating.py",
+        "        and not channel.recovering\n",
+        "",
+    ),
+    Mutant(
+        "recovery",
+        "a state that our own proposal follows loses it",
+        "core/reconnecting.py",
+        "channel.outstanding if channel.outstanding and channel.outstanding.version > proof.version else None",
+        "channel.outstanding",
+    ),
+    Mutant(
+        "R17",
+        "fulfilled off chain past the cut-off",
+        "core/paying.py",
+        "    if not event.off_chain or channel.phase",
+        "    if channel.phase",
+    ),
+    Mutant(
+        "R17",
+        "nothing is registered",
+        "core/closing.py",
+        "    if not wanted:\n        return []\n",
+        "    if wanted:\n        return []\n",
+    ),
+    Mutant(
+        "R17",
+        "a known secret is not remembered",
+        "core/paying.py",
+        "    channel = replace(channel, claims=claims, queue=queue)\n",
+        "    channel = replace(channel, queue=queue)\n",
+    ),
+    Mutant(
+        "R17",
+        "the shell's cut-off is the expiry",
+        "node/world.py",
+        "return self.now + self.network.delta_inclusion + self.network.clock_skew < expiry",
+        "return self.now < expiry",
+    ),
+    Mutant(
+        "R17",
+        "a late fulfil is acknowledged at once",
+        "node/ledger.py",
+        "            if self._world.registered.get(lock.key, lock.expiry + 1) > lock.expiry:\n                found",
+        "            if not lock.key:\n                found",
+    ),
+    Mutant(
+        "R17",
+        "a late fulfil is held for ever",
+        "node/ledger.py",
+        "            if self._world.now > lock.expiry + self._world.network.forward_delta:\n",
+        "            if self._world.now > lock.expiry + 10**9:\n",
+    ),
+    Mutant(
+        "R18",
+        "no time between two locks",
+        "node/forwarding.py",
+        "told.expiry + max(policy.expiry_delta, world.network.forward_delta)",
+        "told.expiry",
+    ),
+    Mutant(
+        "R18",
+        "no time to fulfil the outgoing lock",
+        "node/forwarding.py",
+        "now + 2 * world.network.delta_inclusion + world.network.clock_skew:",
+        "now:",
+    ),
+    Mutant(
+        "R18",
+        "the final hop takes any expiry",
+        "node/forwarding.py",
+        "world.now + world.network.final_delta - world.network.clock_skew",
+        "0",
+    ),
+    Mutant(
+        "R19",
+        "passed on to another registry",
+        "node/forwarding.py",
+        "        if out.channel.domain != channel.domain:",
+        "        if not out.channel.domain:",
+    ),
+    Mutant(
+        "R19",
+        "passed on though registered",
+        "node/forwarding.py",
+        "        if lock.key in world.registered:\n            raise _No(FailureCode.KEY_ALREADY",
+        "        if not lock.key:\n            raise _No(FailureCode.KEY_ALREADY",
+    ),
+    Mutant(
+        "R19",
+        "paid though registered",
+        "node/payments.py",
+        "        if asked.payment_hash in self._world.registered:",
+        "        if not asked.payment_hash:",
+    ),
+    Mutant(
+        "R20",
+        "locks come back though registered",
+        "core/closing.py",
+        "        if seen.final > lock.expiry and lock.key in seen.unregistered and",
+        "        if seen.final > lock.expiry and",
+    ),
+    Mutant(
+        "R20",
+        "a lock that the chain gives us is resolved too early",
+        "core/closing.py",
+        "    if not all(lock.key in registered or now > lock.expiry for lock in locks):\n        return []\n",
+        "",
+    ),
+    Mutant(
+        "R20",
+        "a registration that a reorg took is still believed",
+        "node/guard.py",
+        "            self._world.registered.pop(key, None)  # R20",
+        "            self._world.registered.get(key, None)  # R20",
+    ),
+    Mutant(
+        "R21",
+        "released before the set is whole",
+        "node/forwarding.py",
+        "        if sum(one.amount for one in parts) < told.total:\n",
+        "        if not parts:\n",
+    ),
+    Mutant(
+        "R21",
+        "another payment secret",
+        "node/forwarding.py",
+        "told.payment_secret != invoice.secret or ",
+        "",
+    ),
+    Mutant(
+        "R21",
+        "parts of another total",
+        "node/forwarding.py",
+        "        if any(other.total != told.total for other in parts):\n",
+        "        if not parts and parts:\n",
+    ),
+    Mutant(
+        "R21",
+        "released in a channel that is closing",
+        "node/forwarding.py",
+        "        return open_ and self._world",
+        "        return self._world",
+    ),
+    Mutant(
+        "R21",
+        "released with too little time",
+        "node/forwarding.py",
+        "open_ and self._world.may_fulfil(part.expiry)",
+        "open_",
+    ),
+    Mutant(
+        "R21",
+        "the claim is not on disk",
+        "node/forwarding.py",
+        '                "INSERT OR IGNORE INTO parts VALUES (?, ?, ?, ?, ?)",',
+        '                "INSERT OR IGNORE INTO parts SELECT ?, ?, ?, ?, ? WHERE 0",',
+    ),
+    Mutant(
+        "R22",
+        "what is held never fails by itself",
+        "node/forwarding.py",
+        "            if old or not all(",
+        "            if old and not all(",
+    ),
+    Mutant(
+        "R22",
+        "an invoice is paid twice",
+        "node/forwarding.py",
+        "invoice is None or invoice.paid or",
+        "invoice is None or",
+    ),
+    Mutant(
+        "on chain",
+        "the finalized outcome is not settled",
+        "core/closing.py",
+        "    return [_settle(channel, case, body)]",
+        "    return []",
+    ),
+    Mutant(
+        "on chain",
+        "nothing is resolved",
+        "core/closing.py",
+        "    return [ResolveAct(locks=pack_locks(locks), secrets=())]",
+        "    return []",
+    ),
+    Mutant(
+        "on chain",
+        "closed with the peer's salt kept back",
+        "core/closing.py",
+        "        salt_other=channel.salt_theirs,",
+        "        salt_other=channel.salt_ours,",
+    ),
+    Mutant(
+        "on chain",
+        "a challenge that a tower made better is not seen",
+        "core/closing.py",
+        "        bond_to=seen.bond_to,\n",
+        "",
+    ),
+    Mutant(
+        "on chain",
+        "a tower waits for its delay though it is late",
+        "core/watching.py",
+        "Verdict.CHALLENGE if earning or late else Verdict.WAIT",
+        "Verdict.CHALLENGE if earning else Verdict.WAIT",
+    ),
 )
-
-
-def try_one(mutant: Mutant, home: Path) -> str:
-    """Which suite kills `mutant`, or an empty string."""
-    core = home / "channeld" / "core"
-    path = core / mutant.file
-    source = path.read_text()
-    if source.count(mutant.old) != 1:
-        raise SystemExit(f"{mutant.name}: its source stands {source.count(mutant.old)} times in {mutant.file}")
-    path.write_text(source.replace(mutant.old, mutant.new))
-    killed = []
-    for name, suite in SUITES:
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", "not runTest", suite]
-        run = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
-        if run.returncode == 1:
-            killed.append(name)
-        elif run.returncode != 0:
-            raise SystemExit(
-                f"{mutant.name}: pytest ended with {run.returncode}\n{run.stdout[-2000:]}{run.stderr[-500:]}"
-            )
-    path.write_text(source)
-    return ", ".join(killed)
-
-
-def main(names: list[str]) -> int:
-    lived = []
-    with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        for part in ("channeld", "tests/unit", "tests/machines"):
-            shutil.copytree(ROOT / part, home / part, ignore=shutil.ignore_patterns("__pycache__"))
-        for part in ("tests/conftest.py", "tests/roles.py", "setup.cfg"):
-            shutil.copy(ROOT / part, home / part)
-        for mutant in MUTANTS:
-            if names and mutant.name not in names:
-                continue
-            killed = try_one(mutant, home)
-            print(f"{mutant.name:55} {killed or 'LIVES'}", flush=True)
-            if not killed and mutant.name not in LIVENESS:
-                lived.append(mutant.name)
-    return 1 if lived else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -652,13 +652,18 @@ TestLyingPeer = LyingPeer.TestCase
 TestLyingPeer.settings = settings(max_examples=60, stateful_step_count=40)
 
 
+def walk(seed: int) -> None:
+    """One walk by a plain die, to its end."""
+    chance = Random(seed)
+    peer = LyingPeer()
+    peer.open(chance.choice(list(Side)))
+    for _ in range(50):
+        peer.step(chance.choices(KINDS, [kind.weight for kind in KINDS])[0].by_dice(chance))
+        peer.laws()
+    peer.teardown()
+
+
 @pytest.mark.parametrize("first", range(0, WALKS, 20))
 def test_walks(first: int):
     for seed in range(first, first + 20):
-        chance = Random(seed)
-        walk = LyingPeer()
-        walk.open(chance.choice(list(Side)))
-        for _ in range(50):
-            walk.step(chance.choices(KINDS, [kind.weight for kind in KINDS])[0].by_dice(chance))
-            walk.laws()
-        walk.teardown()
+        walk(seed)

@@ -462,13 +462,18 @@ def any_step(chance: Random) -> tuple[Any, ...]:
     )[0]
 
 
+def walk(seed: int) -> None:
+    """One walk by a plain die, to its end."""
+    chance = Random(seed)
+    nodes = TwoNodes()
+    nodes.open(chance.randint(50, 300), chance.choice([0, 100]))
+    for _ in range(50):
+        nodes.step(any_step(chance))
+        nodes.laws()
+    nodes.teardown()
+
+
 @pytest.mark.parametrize("first", range(0, WALKS, 20))
 def test_walks(first: int):
     for seed in range(first, first + 20):
-        chance = Random(seed)
-        walk = TwoNodes()
-        walk.open(chance.randint(50, 300), chance.choice([0, 100]))
-        for _ in range(50):
-            walk.step(any_step(chance))
-            walk.laws()
-        walk.teardown()
+        walk(seed)

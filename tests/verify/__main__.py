@@ -23,6 +23,8 @@ PARTS: Final = (
     ("halmos", "PART"),
     ("guards", "PART"),
     ("mutants", "PART"),
+    ("machines", "PART"),
+    ("rules", "PART"),
     ("crashes", "PART"),
 )
 """Module and name of each."""

@@ -8,6 +8,7 @@ from typing import get_args
 
 import pytest
 
+from channeld.base.digests import ALL, cooperate_digest, receipt_digest, transfers_hash
 from channeld.base.errors import Answer, Broken, PeerFault, Refused
 from channeld.base.keys import Key
 from channeld.base.units import (
@@ -22,16 +23,18 @@ from channeld.base.units import (
     Version,
 )
 from channeld.core import events, messages
-from channeld.core.channel import Body, Channel, Phase, Session
+from channeld.core.channel import Body, Channel, Phase, Session, next_version
 from channeld.core.effects import Step
 from channeld.core.events import CloseAlone, Connected, Event, Got, Leave, Propose, SeenCooperated, SeenDeposit
 from channeld.core.machine import MOVES, step
 from channeld.core.saved import load, save
+from channeld.core.updating import Forbidden, apply
 from tests.roles import (
     ACCEPTOR_KEY,
     ONION,
     OPENER_KEY,
     START,
+    RecordingKey,
     lock,
     name,
     offer,
@@ -194,6 +197,148 @@ def test_two_events_in_a_row_are_no_worse_than_one(which: str, side: Side):
         if isinstance(done, Step):
             for second in EVENTS:
                 outcome(done.channel, second, key)
+
+
+def waiting(side: Side) -> Channel:
+    """A cooperate is live, and a commit of a peer for which it has lapsed waits (R14)."""
+    channel = live(side)
+    commit = next(
+        w.message for w in honest_words(channel) if isinstance(w, Got) and isinstance(w.message, messages.Commit)
+    )
+    return replace(channel, waiting=commit)
+
+
+STATES: dict[str, Callable[[Side], Channel]] = {
+    **CHANNELS,
+    "deposit told": lambda side: pair().node(side).do(SeenDeposit(deposit_a=Amount(9), deposit_b=Amount(9))).channel,
+    "live": lambda side: with_locks().node(side).channel,
+    "live and frozen": lambda side: with_locks().node(side).do(CloseAlone()).channel,
+    "recovering": lambda side: replace(frozen(side), recovering=True),
+    "waiting": waiting,
+}
+PRODUCT = [(which, session) for which in sorted(STATES) for session in Session]
+"""Every phase with every session: `replace` puts even those together that no run would."""
+
+
+def may_sign(channel: Channel, event: Event) -> bool:
+    """R3, R4, R12-R14, R16: when this event may make us sign anything at all."""
+    both_spoke = channel.session is Session.LIVE or (
+        isinstance(event, Got)
+        and isinstance(event.message, messages.Reestablish)
+        and channel.session is Session.GREETING
+    )
+    states = channel.phase is Phase.OPEN and both_spoke
+    together = channel.phase in (Phase.OPENING, Phase.OPEN, Phase.FROZEN) and channel.session is Session.LIVE
+    match event:
+        case Propose() | events.SeenHead():
+            return states
+        case Got(message=messages.Commit() | messages.Ack() | messages.CoopNo() | messages.Reestablish()):
+            return states
+        case Got(message=messages.CoopPropose()):
+            return states or (together and not channel.recovering and not channel.closing_alone)
+        case Got(message=messages.CoopSign()):  # closing together stays possible while it closes (R16)
+            return together or (channel.phase is Phase.CLOSING and channel.session is Session.LIVE)
+        case _:
+            return False
+
+
+def honest_words(channel: Channel) -> list[Event]:
+    """What a peer that is where `channel` is may rightly say: the words that are most likely to be signed for."""
+    other = channel.we.other
+    key = (OPENER_KEY, ACCEPTOR_KEY)[other]
+    version = next_version(other, channel.base)
+    updates = (messages.Transfer(name(77), Amount(1)),)
+    current = channel.current
+    try:
+        digest = channel.digest(version, apply(channel, other, updates).hash(channel.blind(version)))
+    except Forbidden:
+        digest = HASH
+    until = Timestamp(START + 60)
+    words: list[messages.Message] = [
+        messages.Commit(version=version, base=channel.base, updates=updates, signature=key.sign(digest)),
+        messages.CoopPropose(
+            version=current.version,
+            hash=current.body_hash,
+            coop_version=version,
+            net=current.body.net,
+            valid_until=until,
+        ),
+        messages.Reestablish(
+            version=current.version,
+            hash=current.body_hash,
+            outstanding=Version(0),
+            outstanding_hash=HASH,
+            base=channel.base,
+            coop_version=Version(0),
+            coop_digest=HASH,
+            coop_valid_until=Timestamp(0),
+        ),
+    ]
+    if channel.outstanding is not None:
+        out = channel.outstanding
+        transfers = [(u.payment_id, u.amount) for u in out.updates if isinstance(u, messages.Transfer)]
+        listed = receipt_digest(channel.domain, channel.id, out.version, transfers_hash(transfers))
+        agreed = key.sign(channel.digest(out.version, out.body_hash))
+        words.append(messages.Ack(version=out.version, signature=agreed, receipt=key.sign(listed)))
+    if channel.ask is not None:
+        coop = cooperate_digest(
+            channel.domain, channel.id, channel.ask.version, channel.ask.net, ALL, ALL, channel.ask.valid_until
+        )
+        words.append(messages.CoopSign(coop_version=channel.ask.version, signature=key.sign(coop)))
+    return [Got(message=word, now=START) for word in words]
+
+
+def test_the_product_is_whole():
+    assert {(STATES[which](Side.A).phase, session) for which, session in PRODUCT} == {
+        (phase, session) for phase in Phase for session in Session
+    }
+
+
+@pytest.mark.parametrize("side", list(Side))
+@pytest.mark.parametrize(("which", "session"), PRODUCT)
+def test_nothing_is_signed_where_nothing_may_be(which: str, session: Session, side: Side):
+    channel = replace(STATES[which](side), session=session)
+    key = RecordingKey((OPENER_KEY, ACCEPTOR_KEY)[side].secret)
+    for event in [*EVENTS, *honest_words(channel)]:
+        key.signed.clear()
+        done = outcome(channel, event, key)
+        signs = may_sign(channel, event)
+        assert signs or not key.signed, f"signed on {event}"
+        if not isinstance(done, Step):
+            assert not key.signed, "signed, and then refused"
+            assert isinstance(event, Got) is isinstance(done, PeerFault)
+            continue
+        after = done.channel
+        assert after.phase in MOVES.get((channel.phase, type(event)), {channel.phase})
+        assert load(save(after)) == saved_part(after)
+        if channel.phase is not Phase.OPEN:
+            assert after.outstanding in (None, channel.outstanding), "a frozen channel proposed"
+            assert after.phase is not Phase.OPEN or channel.phase is Phase.OPENING
+        if not key.signed:
+            assert after.top[0] in (channel.top[0], 9), "top rose and nobody signed"
+
+
+def test_where_something_may_be_signed_it_is():
+    """The test above would pass for a machine that never signs."""
+    signed: set[tuple[str, Phase]] = set()
+    for which, side in ((which, side) for which in STATES for side in Side):
+        channel = replace(STATES[which](side), session=Session.LIVE)
+        key = RecordingKey((OPENER_KEY, ACCEPTOR_KEY)[side].secret)
+        for event in [*EVENTS, *honest_words(channel)]:
+            key.signed.clear()
+            outcome(channel, event, key)
+            kind = type(event.message).__name__ if isinstance(event, Got) else type(event).__name__
+            if key.signed:
+                signed.add((kind, channel.phase))
+    assert signed >= {
+        ("Commit", Phase.OPEN),
+        ("Ack", Phase.OPEN),
+        ("CoopPropose", Phase.OPENING),
+        ("CoopPropose", Phase.OPEN),
+        ("CoopSign", Phase.OPEN),
+        ("SeenHead", Phase.OPEN),
+    }
+    assert {kind for kind, phase in signed if phase not in (Phase.OPENING, Phase.OPEN)} <= {"CoopPropose", "CoopSign"}
 
 
 @pytest.mark.parametrize("phase", list(Phase))

@@ -1,0 +1,123 @@
+"""Breaks the rules of the protocol in the code, one at a time, and shows what catches each, with which seed.
+
+    python -m tests.machines.rules [rule or name ...]
+
+Each mutant is a copy of the project with one piece of source exchanged. The machines play their walks on it
+(`play`); what none of them catches goes to the unit tests of the core, then to those of the node, where the rules
+stand that speak of more than one channel. A mutant that lives makes the exit code 1. Not part of the test suite: the
+long campaign runs it (`tests.verify.rules`), in which the unchanged code must pass first.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from tests.machines.mutants import LIVENESS, MUTANTS, Mutant
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+COPIED: Final = ("channeld", "contracts", "routing", "tests", "setup.cfg", "pyproject.toml")
+SUITES: Final = ("tests/unit/core", "tests/unit/node")
+PATIENCE: Final = 300
+"""Seconds after which code that does not end counts as caught."""
+FAILED: Final = re.compile(r"^FAILED (\S+)", re.MULTILINE)
+
+
+class Unfit(Exception):
+    """Not a finding about a rule: the mutant does not fit the source, or the tests do not run."""
+
+
+@contextmanager
+def copy() -> Iterator[Path]:
+    """A copy of the project, to be broken."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder).resolve()
+        for name in COPIED:
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, home / name, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
+            else:
+                shutil.copy(source, home / name)
+        yield home
+
+
+def _run(home: Path, *arguments: str) -> subprocess.CompletedProcess[str] | None:
+    """Python in the copy; None if it does not end."""
+    command = [sys.executable, *arguments]
+    environment = {"PYTHONPATH": str(home), "PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        return subprocess.run(
+            command, cwd=home, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE
+        )
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def machine(home: Path) -> str:
+    """Which machine fails on the code in `home`, with its first seed; an empty string if none does."""
+    run = _run(home, "-m", "tests.machines.play")
+    if run is None:
+        return "the machines: they do not end"
+    if run.returncode:
+        raise Unfit(run.stderr[-2000:])
+    said = json.loads(run.stdout.splitlines()[-1])
+    if Path(said["code"]) != home / "channeld":
+        raise Unfit(f"played the code in {said['code']}")
+    return f"{said['found'][0]}, seed {said['found'][1]}" if said["found"] else ""
+
+
+def first_failing(home: Path) -> str:
+    """The first unit test that fails on the code in `home`, or an empty string."""
+    for suite in SUITES:
+        run = _run(home, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", suite)
+        if run is None:
+            return f"{suite} does not end"
+        if run.returncode == 1:
+            found = FAILED.search(run.stdout)
+            return found[1] if found else suite
+        if run.returncode:
+            raise Unfit(f"pytest ended with {run.returncode}\n{run.stdout[-2000:]}{run.stderr[-500:]}")
+    return ""
+
+
+def caught(home: Path) -> str:
+    """What fails on the code in `home`: a machine with its seed, else a test; an empty string if nothing does."""
+    return machine(home) or first_failing(home)
+
+
+def try_one(mutant: Mutant, home: Path) -> str:
+    """Break the copy, see what fails, mend it. Unfit: the source is not as the mutant says."""
+    path = home / "channeld" / mutant.file
+    source = path.read_text(encoding="utf-8")
+    if source.count(mutant.old) != 1:
+        raise Unfit(f"{mutant.name}: its source stands {source.count(mutant.old)} times in {mutant.file}")
+    path.write_text(source.replace(mutant.old, mutant.new), encoding="utf-8")
+    try:
+        return caught(home)
+    finally:
+        path.write_text(source, encoding="utf-8")
+
+
+def main(wanted: list[str]) -> int:
+    lived = 0
+    print("| rule | broken | caught by |\n|---|---|---|", flush=True)
+    with copy() as home:
+        for mutant in MUTANTS:
+            if wanted and not {mutant.rule, mutant.name} & set(wanted):
+                continue
+            killer = try_one(mutant, home)
+            lived += not killer and mutant.name not in LIVENESS
+            print(f"| {mutant.rule} | {mutant.name} | {killer or 'LIVES'} |", flush=True)
+    return 1 if lived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
