@@ -38,6 +38,7 @@ from channeld.node.lines import Lines
 from channeld.node.loop import Actor
 from channeld.node.opening import Openings
 from channeld.node.payments import Payments
+from channeld.node.restoring import Origin, recover_all
 from channeld.node.service import Service
 from channeld.node.towers import Towers
 from channeld.node.world import World
@@ -59,6 +60,7 @@ async def run(
     *,
     clock: Callable[[], float] = time.time,
     randomness: Callable[[int], bytes] = secrets.token_bytes,
+    origin: Origin = Origin.SAME,
     task_status: trio.TaskStatus[Service] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a node until cancelled or told to stop; `started` once it takes connections.
@@ -66,14 +68,16 @@ async def run(
     Args:
         key: the account: participant in every channel, payer of gas, root of all other keys.
         clock: seconds since 1970.
+        origin: what its owner says of the database file.
 
     Raises:
-        Refused: `wrong_chain`, `unknown_contract`, `bad_database`, `port_in_use`, `other_account`.
+        Refused: `wrong_chain`, `unknown_contract`, `bad_database`, `copied_database`, `port_in_use`, `other_account`.
+        StoreFailed: the disk failed, or another process took the database over; nothing was signed after that.
         Unreachable: the RPC endpoint does not answer.
     """
     try:
         async with AsyncExitStack() as stack:
-            await _run(config, key, clock, randomness, stack, task_status)
+            await _run(config, key, clock, randomness, origin, stack, task_status)
     except ExceptionGroup as group:
         fault = _first(group)
         if fault is None:
@@ -132,15 +136,18 @@ async def _run(
     key: Key,
     clock: Callable[[], float],
     randomness: Callable[[int], bytes],
+    origin: Origin,
     stack: AsyncExitStack,
     task_status: trio.TaskStatus[Service],
 ) -> None:
     network, node_key = config.network, key.derive("node")
     domain = Domain(chain_id=network.chain_id, manager=config.manager)
     chain = await _connect(config, stack)
-    store = SqliteStore(config.data_dir / STORE)
+    store = SqliteStore(config.data_dir / STORE, moved=origin is not Origin.SAME)
     stack.callback(store.close)
     _same_account(store, key, domain)
+    if origin is Origin.COPY:
+        await recover_all(store, key, lambda: int(clock()))
     sender = Sender(
         chain.rpc,
         key,
@@ -167,6 +174,7 @@ async def _run(
             actors=actors,
             tasks=tasks,
         )
+        tasks.start_soon(store.watch)
         for channel in store.channels():
             await house.start(channel)
         service = await _furnish(house, stopping)
@@ -292,8 +300,7 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
     towers.load()
     for uri in config.towers:
         towers.add_later(node_address(uri))
-    lines.open.set()
-    _dial_known(store, lines)
+    tasks.start_soon(_let_in, towers, lines, store)
     return Service(
         config=config,
         book=book,
@@ -330,6 +337,13 @@ def _announced(config: Config, at: HostPort) -> tuple[str, ...]:
     if config.announce:
         return tuple(str(HostPort(host=host, port=port)) for host, port in config.announce)
     return () if at.host in ("0.0.0.0", "::") else (str(at),)
+
+
+async def _let_in(towers: Towers, lines: Lines, store: SqliteStore) -> None:
+    """Without a peer no state is signed; so peers come last, when our towers have said what they know of us."""
+    await towers.asked.wait()
+    lines.open.set()
+    _dial_known(store, lines)
 
 
 def _dial_known(store: SqliteStore, lines: Lines) -> None:

@@ -37,9 +37,12 @@ class Batch:
     def channel(self, channel: Channel) -> None:
         """The channel's new value, and the highest version it has signed."""
         self.add(
-            "INSERT INTO channels VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET saved = excluded.saved",
+            "INSERT INTO channels (id, saved, phase, recovering) VALUES (?, ?, ?, ?) ON CONFLICT (id) "
+            "DO UPDATE SET saved = excluded.saved, phase = excluded.phase, recovering = excluded.recovering",
             channel.id,
             save(channel),
+            channel.phase.name,
+            int(channel.recovering),
         )
         version, digest = channel.top
         if version:
@@ -56,13 +59,19 @@ class Store(Protocol):
     """See the file's head. Implementations: `sqlite.SqliteStore`, on disk or in memory."""
 
     async def commit(self, batch: Batch) -> None:
-        """Write the batch and sync. Broken: it breaks a law of the database; Unreachable: the disk failed."""
+        """Write the batch and sync.
+
+        Raises:
+            Broken: it breaks a law of the database; nothing of it is there.
+            StoreFailed: `disk_failed` or `fenced`. Whether it is there only the next start can tell; nothing more is
+                accepted until then.
+        """
 
     def rows(self, sql: str, *values: Any) -> Sequence[Row]:
         """What a query finds among what is committed."""
 
     def channels(self) -> Iterator[Channel]:
-        """Every channel, as last saved."""
+        """Every channel, as last saved. Refused (bad_database): one cannot be read."""
 
 
 def wide(amount: int) -> bytes:
