@@ -29,7 +29,7 @@ from channeld.base.errors import Broken, Malformed, Refused, StoreFailed
 from channeld.core.channel import Channel
 from channeld.core.saved import load
 from channeld.storage.place import place_of
-from channeld.storage.store import Batch, Row
+from channeld.storage.store import Batch, Row, checksum
 
 log = logging.getLogger(__name__)
 SCHEMA: Final = 2
@@ -39,6 +39,8 @@ MAX_JOINED: Final = 4_096
 
 _LAWS: Final = (sqlite3.IntegrityError, sqlite3.DataError, OverflowError, UnicodeEncodeError)
 """What a batch itself is to blame for: a law of the schema, or a value that no column can hold."""
+_DAMAGED: Final = (sqlite3.DatabaseError, UnicodeDecodeError)
+"""What a file that is damaged, or none of ours, ends in; SQLite shows the text of a damaged schema as it is."""
 
 
 @dataclass(eq=False, slots=True)
@@ -79,11 +81,11 @@ class SqliteStore:
         try:
             self._writer = _open(path, connect, _migrate)
             self._reader = self._writer if str(path) == MEMORY else _open(path, connect)
-        except sqlite3.DatabaseError as fault:
+        except _DAMAGED as fault:
             raise Refused("bad_database", f"{path}: {fault}", "is it a channeld database?") from fault
         try:
             self.epoch = self._take_over(b"" if str(path) == MEMORY else place_of(Path(path)), moved)
-        except sqlite3.DatabaseError as fault:
+        except _DAMAGED as fault:
             self.close()
             raise Refused("bad_database", f"{path}: {fault}", "is there room on the disk?") from fault
         except (Refused, OSError):
@@ -228,14 +230,18 @@ class SqliteStore:
             return self._reader.execute(sql, values).fetchall()
 
     def channels(self) -> Iterator[Channel]:
-        for id_, saved in self.rows("SELECT id, saved FROM channels ORDER BY rowid"):
+        signed = {id_: (version, digest) for id_, version, digest in self.rows("SELECT * FROM signed")}
+        for id_, saved, sum_ in self.rows("SELECT id, saved, sum FROM channels ORDER BY rowid"):
             try:
+                if checksum(saved) != sum_:
+                    raise Malformed("its bytes have changed since they were saved")
                 channel = load(saved)
             except (Malformed, Broken) as fault:
                 text = f"channel {id_.hex()} cannot be read: {fault}"
                 raise Refused("bad_database", text, "the file is damaged: do not go on with it") from fault
-            if channel.id != id_:
-                raise Refused("bad_database", f"channel {id_.hex()} is saved under another's name")
+            if channel.id != id_ or (channel.top[0] and signed.get(id_) != channel.top):
+                text = f"channel {id_.hex()} does not fit its name, or the highest version it has signed"
+                raise Refused("bad_database", text, "the file is damaged: do not go on with it")
             yield channel
 
 
@@ -256,7 +262,7 @@ def _open(
             prepare(connection)
             # After a failed sync the kernel may show pages that are on no disk: what a start finds is written anew.
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    except (sqlite3.DatabaseError, Refused, Malformed, Broken):
+    except (*_DAMAGED, Refused, Malformed, Broken):
         connection.close()
         raise
     return connection
@@ -287,8 +293,8 @@ def _fill_phases(connection: sqlite3.Connection) -> None:
     for id_, saved in connection.execute("SELECT id, saved FROM channels").fetchall():
         channel = load(saved)
         connection.execute(
-            "UPDATE channels SET phase = ?, recovering = ? WHERE id = ?",
-            (channel.phase.name, int(channel.recovering), id_),
+            "UPDATE channels SET phase = ?, recovering = ?, sum = ? WHERE id = ?",
+            (channel.phase.name, int(channel.recovering), checksum(saved), id_),
         )
 
 

@@ -8,6 +8,7 @@ writer and sees only what was committed.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -37,12 +38,10 @@ class Batch:
     def channel(self, channel: Channel) -> None:
         """The channel's new value, and the highest version it has signed."""
         self.add(
-            "INSERT INTO channels (id, saved, phase, recovering) VALUES (?, ?, ?, ?) ON CONFLICT (id) "
-            "DO UPDATE SET saved = excluded.saved, phase = excluded.phase, recovering = excluded.recovering",
-            channel.id,
-            save(channel),
-            channel.phase.name,
-            int(channel.recovering),
+            "INSERT INTO channels (id, saved, phase, recovering, sum) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (id) DO UPDATE "
+            "SET saved = excluded.saved, phase = excluded.phase, recovering = excluded.recovering, sum = excluded.sum",
+            *(channel.id, saved := save(channel), channel.phase.name, int(channel.recovering), checksum(saved)),
         )
         version, digest = channel.top
         if version:
@@ -72,6 +71,11 @@ class Store(Protocol):
 
     def channels(self) -> Iterator[Channel]:
         """Every channel, as last saved. Refused (bad_database): one cannot be read."""
+
+
+def checksum(saved: bytes) -> bytes:
+    """What stands beside a saved channel, 32 bytes, so that a byte that has changed since is noticed."""
+    return hashlib.sha256(saved).digest()
 
 
 def wide(amount: int) -> bytes:

@@ -16,6 +16,8 @@ BEGIN SELECT raise(ABORT, 'there is always an owner'); END;
 -- What the saved channel says of itself, where the database can see it. Filled in from `saved` by storage.sqlite.
 ALTER TABLE channels ADD COLUMN phase TEXT NOT NULL DEFAULT 'OPENING';
 ALTER TABLE channels ADD COLUMN recovering INTEGER NOT NULL DEFAULT 0;
+-- SHA-256 of `saved`: a byte that has changed is noticed, even where any byte would be a channel.
+ALTER TABLE channels ADD COLUMN sum BLOB NOT NULL DEFAULT x'';
 CREATE TRIGGER channels_known_phase_new BEFORE INSERT ON channels
 WHEN new.phase NOT IN ('OPENING', 'OPEN', 'FROZEN', 'CLOSING', 'SETTLED', 'CLOSED') OR new.recovering NOT IN (0, 1)
 BEGIN SELECT raise(ABORT, 'no such phase'); END;
