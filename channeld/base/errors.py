@@ -3,6 +3,7 @@
 `Refused`: we asked for what cannot be; nothing changed. `PeerFault`: the peer broke the rules; `answer` says
 what to do about it. `Unreachable`: the world did not answer; whoever called tries again. `Malformed`: bytes
 from outside are not what they claim to be. `Broken`: a law of our own fails; stop at the last saved state.
+`StoreFailed`: nothing can be remembered any more, so nothing may be signed: the process ends.
 """
 
 from __future__ import annotations
@@ -55,3 +56,16 @@ class Unreachable(ChanneldError):
 
 class Broken(ChanneldError):
     """A law of our own does not hold. Whoever sees this keeps the last saved state and stops."""
+
+
+class StoreFailed(ChanneldError):
+    """The store remembers nothing more, for as long as this process lives: whoever sees this signs and sends nothing.
+
+    `code`: `disk_failed`, or `fenced` when another process has taken the database over.
+    """
+
+    def __init__(self, code: str, text: str, hint: str = "") -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+        self.hint = hint

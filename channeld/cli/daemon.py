@@ -46,21 +46,27 @@ def _itself(started: Any) -> Any:
 @click.option("--listen", metavar="HOST:PORT", help="Where peers connect; port 0 for any.")
 @click.option("--alias", help="A name for people.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="How much is logged.")
-def run(passphrase_file: str | None, **flags: Any) -> None:
+@click.option("--restored", is_flag=True, help="The database is a backup or a copy: its channels are only closed.")
+@click.option("--moved", is_flag=True, help="The data directory was moved; this is the newest and only copy.")
+def run(passphrase_file: str | None, restored: bool, moved: bool, **flags: Any) -> None:
     """Run a node until told to stop (Ctrl-C, SIGTERM, `channeld stop`)."""
     from channeld.api.schema import NODE
     from channeld.cli.logs import begin
     from channeld.cli.secrets import key_of
     from channeld.cli.settings import load_node
 
+    if restored and moved:
+        raise click.UsageError("--restored and --moved exclude each other: is it the newest copy or not?")
     here = session()
     config = load_node(_flags(here, flags)).config
     begin("debug" if here.verbose else config.log_level, config.log_format)
     with locked(config.data_dir):
         key = key_of(config.data_dir, passphrase_file)
+        from channeld.node.restoring import Origin
         from channeld.node.run import run as run_node
 
-        serve(partial(run_node, config, key), config.socket, NODE, here)
+        origin = Origin.COPY if restored else Origin.MOVED if moved else Origin.SAME
+        serve(partial(run_node, config, key, origin=origin), config.socket, NODE, here)
 
 
 def _flags(here: Session, flags: dict[str, Any]) -> dict[str, Any]:

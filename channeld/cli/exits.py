@@ -11,6 +11,7 @@
 | 6 | insufficient: balance, funds or gas |
 | 7 | payment failed; nothing was paid |
 | 8 | refused: cannot be done now; nothing changed |
+| 9 | the store failed: full or broken disk, or another process took the database over; nothing more was signed |
 | 130 | stopped by Ctrl-C |
 """
 
@@ -22,7 +23,7 @@ from enum import IntEnum
 from typing import Final
 
 from channeld.api.schema import Number, number_of
-from channeld.base.errors import ChanneldError, Malformed, PeerFault, Refused, Unreachable
+from channeld.base.errors import ChanneldError, Malformed, PeerFault, Refused, StoreFailed, Unreachable
 from channeld.client.errors import ApiError
 from channeld.client.errors import Unreachable as NoDaemon
 
@@ -39,6 +40,7 @@ class Exit(IntEnum):
     INSUFFICIENT = 6
     PAYMENT_FAILED = 7
     REFUSED = 8
+    STORE = 9
     INTERRUPTED = 130
 
 
@@ -85,6 +87,8 @@ def ending(fault: BaseException) -> Ending | None:
         case Refused():
             found = Exit.USAGE if leaf.code in _FILES else _FAMILIES[number_of(leaf.code)]
             return Ending(exit=found, code=leaf.code, message=leaf.text, hint=leaf.hint)
+        case StoreFailed():
+            return Ending(exit=Exit.STORE, code=leaf.code, message=leaf.text, hint=leaf.hint)
         case Malformed():
             return Ending(exit=Exit.USAGE, code="malformed", message=str(leaf))
         case Unreachable():

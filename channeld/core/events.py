@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from channeld.base.units import Address, Amount, Digest, LockId, LockKey, PaymentId, Preimage, Side, Timestamp, Version
-from channeld.core.messages import Message
+from channeld.core.messages import Message, Proof
 
 # -- ourselves
 
@@ -77,6 +77,17 @@ class CloseAlone:
     """Put `current` on chain; the channel freezes."""
 
     reason: str = "closed by its owner"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recover:
+    """Our store is older than the channel: a tower holds what we have forgotten, or its owner says it is a copy.
+
+    `proof`: the newest state the tower holds, if we can read it. What it does not prove is not adopted.
+    """
+
+    reason: str
+    proof: Proof | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +193,7 @@ class SeenSecret:
     at: Timestamp
 
 
-Wish = Pay | Offer | Fulfil | Fail | Cancel | Propose | Leave | CloseAlone
+Wish = Pay | Offer | Fulfil | Fail | Cancel | Propose | Leave | CloseAlone | Recover
 Seen = (
     SeenDeposit
     | SeenClose

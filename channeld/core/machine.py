@@ -27,6 +27,7 @@ from channeld.core.events import (
     Offer,
     Pay,
     Propose,
+    Recover,
     Seen,
     SeenChallenge,
     SeenClose,
@@ -71,6 +72,8 @@ def _moves() -> dict[tuple[Phase, type[Event]], frozenset[Phase]]:
     for phase in (_OPENING, _OPEN, _FROZEN):
         moves[phase, Leave] = _STAY[phase]
         moves[phase, CloseAlone] = frozenset({_FROZEN})
+        moves[phase, Recover] = frozenset({_FROZEN})
+    moves[_CLOSING, Recover] = _STAY[_CLOSING]
     for phase in (_OPENING, _OPEN, _FROZEN, _CLOSING, _SETTLED):
         moves[phase, Cancel] = _STAY[phase]
     moves[_OPENING, SeenDeposit] = frozenset({_OPENING, _OPEN})
@@ -117,7 +120,7 @@ def _decide(channel: Channel, event: Event, key: Key) -> Step:
     match event:
         case Got():
             return _got(channel, event, key)
-        case Pay() | Offer() | Fulfil() | Fail() | Cancel() | Propose() | Leave() | CloseAlone():
+        case Pay() | Offer() | Fulfil() | Fail() | Cancel() | Propose() | Leave() | CloseAlone() | Recover():
             return _wished(channel, event, key)
         case Connected():
             return reconnecting.connected(channel)
@@ -149,6 +152,8 @@ def _wished(channel: Channel, event: Wish, key: Key) -> Step:
             return cooperating.leave(channel, event)
         case CloseAlone():
             return closing.close_alone(channel, event)
+        case Recover():
+            return reconnecting.recover(channel, event)
         case _:
             assert_never(event)
 

@@ -7,17 +7,20 @@ proposal go out again byte for byte, the acknowledgement first.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from channeld.base.digests import ALL, cooperate_digest
 from channeld.base.errors import Answer, PeerFault
-from channeld.base.keys import Key, recover
-from channeld.base.units import Digest, Timestamp, Version
+from channeld.base.keys import Key
+from channeld.base.keys import recover as recover_address
+from channeld.base.units import Side, Timestamp, Version
 from channeld.core.channel import ZERO, Channel, Coop, Phase, Session, Signed, next_version
 from channeld.core.cooperating import LONGEST, SKEW, idle
 from channeld.core.effects import Advanced, Step
+from channeld.core.events import Recover
 from channeld.core.freezing import freeze
 from channeld.core.messages import CoopSign, DepositSeen, Fault, Message, Proof, Reestablish
-from channeld.core.updating import commit_of, propose
+from channeld.core.updating import adopt, commit_of, propose
 
 _GREETED = (Phase.OPENING, Phase.OPEN, Phase.FROZEN)
 
@@ -139,19 +142,46 @@ def got_proof(channel: Channel, proof: Proof) -> Step:
     """R9: the peer shows a state newer than ours. If we did sign it, our store is old: recovery, for good."""
     if channel.session is not Session.PROVING or proof.version <= channel.current.version:
         return Step(channel)
-    hash_ = proof.body.hash(channel.blind(proof.version))
-    digest = channel.digest(proof.version, hash_)
-    mine = proof.signature_a if channel.we.value == 0 else proof.signature_b
-    theirs = proof.signature_b if channel.we.value == 0 else proof.signature_a
-    if recover(digest, mine) != key_of(channel) or recover(digest, theirs) != channel.peer_key:
+    if not is_proven(channel, proof):
         raise PeerFault(Answer.DISCONNECT, f"no proof of version {proof.version}")
     if channel.outstanding is not None and channel.outstanding.version == proof.version:
         raise PeerFault(Answer.DISCONNECT, f"version {proof.version} is our own proposal: it wants an acknowledgement")
-    return recover_with(channel, proof, hash_, digest)
+    found = replace(adopt_proof(channel, proof), session=Session.LIVE)
+    frozen = freeze(found, f"the peer proved version {proof.version}, newer than our store: in recovery")
+    return Step(frozen.channel, (_RECOVERING,), (*frozen.notes, Advanced(version=proof.version)))
 
 
-def recover_with(channel: Channel, proof: Proof, hash_: Digest, digest: Digest) -> Step:
-    """Adopt a state that carries our own signature but is newer than what we remember; sign nothing again."""
+def recover(channel: Channel, event: Recover) -> Step:
+    """Somebody else than the peer knows that our store is old: sign nothing again, and adopt what is proven."""
+    proof = event.proof
+    frozen = freeze(replace(channel, recovering=True, ask=None, waiting=None), f"in recovery: {event.reason}")
+    channel, notes, out = frozen.channel, frozen.notes, channel.outstanding
+    if proof is not None and proof.version > channel.current.version and is_proven(channel, proof):
+        if out is not None and (out.version, out.body) == (proof.version, proof.body):
+            theirs = proof.signature_a if channel.we is Side.B else proof.signature_b
+            channel, adopted = adopt(channel, theirs, b"")
+            notes = (*notes, *adopted)
+        else:
+            channel, notes = adopt_proof(channel, proof), (*notes, Advanced(version=proof.version))
+    sends = (_RECOVERING,) if frozen.notes and channel.session is Session.LIVE else ()
+    return Step(channel, sends, notes)
+
+
+_RECOVERING: Final = Fault(code="recovering", text="our store is older than the channel; it can only be closed")
+
+
+def is_proven(channel: Channel, proof: Proof) -> bool:
+    """Whether both have signed this state, we among them."""
+    digest = channel.digest(proof.version, proof.body.hash(channel.blind(proof.version)))
+    mine, theirs = proof.signature_a, proof.signature_b
+    if channel.we is Side.B:
+        mine, theirs = theirs, mine
+    return recover_address(digest, mine) == key_of(channel) and recover_address(digest, theirs) == channel.peer_key
+
+
+def adopt_proof(channel: Channel, proof: Proof) -> Channel:
+    """The state that both signed becomes `current`, in recovery for good."""
+    hash_ = proof.body.hash(channel.blind(proof.version))
     state = Signed(
         version=proof.version,
         body=proof.body,
@@ -159,22 +189,15 @@ def recover_with(channel: Channel, proof: Proof, hash_: Digest, digest: Digest) 
         signature_a=proof.signature_a,
         signature_b=proof.signature_b,
     )
-    keep = channel.outstanding if channel.outstanding and channel.outstanding.version > proof.version else None
-    coop = channel.coop if channel.coop and channel.coop.version > proof.version else None  # else it had lapsed
-    top = max(channel.top, (proof.version, digest))
-    found = replace(
+    return replace(
         channel,
         current=state,
-        outstanding=keep,
-        coop=coop,
-        top=top,
+        outstanding=channel.outstanding if channel.outstanding_version > proof.version else None,
+        coop=channel.coop if channel.coop and channel.coop.version > proof.version else None,  # else it had lapsed
+        top=max(channel.top, (proof.version, channel.digest(proof.version, hash_))),
         base=Version(max(channel.base, proof.version)),
         recovering=True,
-        session=Session.LIVE,
     )
-    frozen = freeze(found, f"the peer proved version {proof.version}, newer than our store: in recovery")
-    fault = Fault(code="recovering", text="our store is older than the channel; it can only be closed")
-    return Step(frozen.channel, (fault,), (*frozen.notes, Advanced(version=proof.version)))
 
 
 def key_of(channel: Channel) -> bytes:

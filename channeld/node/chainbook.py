@@ -33,9 +33,9 @@ class Intents:
     async def save_intent(self, intent: Intent) -> None:
         batch = Batch()
         batch.add(
-            "INSERT INTO intents (key, saved, open) VALUES (?, ?, ?) "
-            "ON CONFLICT (key) DO UPDATE SET saved = excluded.saved, open = excluded.open",
-            *(intent.key, save_intent(intent), int(not intent.status.over)),
+            "INSERT INTO intents (key, saved, open, buried) VALUES (?, ?, ?, ?) ON CONFLICT (key) "
+            "DO UPDATE SET saved = excluded.saved, open = excluded.open, buried = excluded.buried",
+            *(intent.key, save_intent(intent), int(not intent.status.over), int(intent.status is Status.BURIED)),
         )
         await self._store.commit(batch)
 

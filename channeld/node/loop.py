@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 import trio
 
-from channeld.base.errors import Answer, ChanneldError, PeerFault, Refused, Unreachable
+from channeld.base.errors import Answer, ChanneldError, PeerFault, Refused, StoreFailed
 from channeld.base.keys import Key
 from channeld.base.units import LockId
 from channeld.core.channel import Channel, Session
@@ -28,6 +28,7 @@ from channeld.core.events import (
     Fulfil,
     Got,
     Propose,
+    Recover,
     Seen,
     SeenHead,
 )
@@ -38,7 +39,7 @@ from channeld.storage.store import Batch, Store
 log = logging.getLogger(__name__)
 MAX_TURN: Final = 2_048
 _PROPOSE: Final = Propose()
-_STILL: Final = (Seen, SeenHead, CloseAlone, Fulfil, Disconnected)
+_STILL: Final = (Seen, SeenHead, CloseAlone, Fulfil, Disconnected, Recover)
 """What a channel that has stopped still hears: the chain, and what gets its money out there. None of it signs a state
 without a session, and it has none any more."""
 _BUGS: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -169,7 +170,7 @@ class Actor:
         """One turn. What goes wrong before it is saved undoes it; after that it only stops the channel."""
         try:
             turn = await self._save(items)
-        except Unreachable:  # the disk: what cannot be remembered must not be signed, in any channel
+        except StoreFailed:  # the disk: what cannot be remembered must not be signed, in any channel
             raise
         except (ChanneldError, *_BUGS) as fault:
             self._stop(fault, items)

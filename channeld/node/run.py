@@ -39,6 +39,7 @@ from channeld.node.lines import Lines
 from channeld.node.loop import Actor
 from channeld.node.opening import Openings
 from channeld.node.payments import Payments
+from channeld.node.restoring import Origin, recover_all
 from channeld.node.service import Service
 from channeld.node.towers import Towers
 from channeld.node.world import World
@@ -77,8 +78,8 @@ class Outside:
     """What a node stands on besides time, chance and its key: TCP, a file, and HTTP, unless others are passed."""
 
     net: Net = Tcp()
-    store: Callable[[Path], SqliteStore] = SqliteStore
-    """Opens the database in a file of the data directory."""
+    store: Callable[[Path, bool], SqliteStore] = lambda path, moved: SqliteStore(path, moved=moved)
+    """Opens the database in a file of the data directory; True: its owner vouches for it though it stands elsewhere."""
     chain: Callable[[Config, AsyncExitStack], Awaitable[RpcChain]] = connect
     """Connects to a chain that has our contracts; what it opens is closed with the stack."""
     actor: type[Actor] = Actor
@@ -91,6 +92,7 @@ async def run(
     *,
     clock: Callable[[], float] = time.time,
     randomness: Callable[[int], bytes] = secrets.token_bytes,
+    origin: Origin = Origin.SAME,
     outside: Outside = Outside(),
     task_status: trio.TaskStatus[Service] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -99,15 +101,17 @@ async def run(
     Args:
         key: the account: participant in every channel, payer of gas, root of all other keys.
         clock: seconds since 1970.
+        origin: what its owner says of the database file.
         outside: network, disk and chain.
 
     Raises:
-        Refused: `wrong_chain`, `unknown_contract`, `bad_database`, `port_in_use`, `other_account`.
+        Refused: `wrong_chain`, `unknown_contract`, `bad_database`, `copied_database`, `port_in_use`, `other_account`.
+        StoreFailed: the disk failed, or another process took the database over; nothing was signed after that.
         Unreachable: the RPC endpoint does not answer.
     """
     try:
         async with AsyncExitStack() as stack:
-            await _run(config, key, clock, randomness, outside, stack, task_status)
+            await _run(config, key, clock, randomness, origin, outside, stack, task_status)
     except ExceptionGroup as group:
         fault = _first(group)
         if fault is None:
@@ -167,6 +171,7 @@ async def _run(
     key: Key,
     clock: Callable[[], float],
     randomness: Callable[[int], bytes],
+    origin: Origin,
     outside: Outside,
     stack: AsyncExitStack,
     task_status: trio.TaskStatus[Service],
@@ -174,9 +179,11 @@ async def _run(
     network, node_key = config.network, key.derive("node")
     domain = Domain(chain_id=network.chain_id, manager=config.manager)
     chain = await outside.chain(config, stack)
-    store = outside.store(config.data_dir / STORE)
+    store = outside.store(config.data_dir / STORE, origin is not Origin.SAME)
     stack.callback(store.close)
     _same_account(store, key, domain)
+    if origin is Origin.COPY:
+        await recover_all(store, key, lambda: int(clock()))
     sender = Sender(
         chain.rpc,
         key,
@@ -204,6 +211,7 @@ async def _run(
             actors=actors,
             tasks=tasks,
         )
+        tasks.start_soon(store.watch)
         for channel in store.channels():
             await house.start(channel)
         service = await _furnish(house, stopping)
@@ -311,8 +319,7 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
     towers.load()
     for uri in config.towers:
         towers.add_later(node_address(uri))
-    lines.open.set()
-    _dial_known(store, lines)
+    tasks.start_soon(_let_in, towers, lines, store)
     return Service(
         config=config,
         book=book,
@@ -349,6 +356,13 @@ def _announced(config: Config, at: HostPort) -> tuple[str, ...]:
     if config.announce:
         return tuple(str(HostPort(host=host, port=port)) for host, port in config.announce)
     return () if at.host in ("0.0.0.0", "::") else (str(at),)
+
+
+async def _let_in(towers: Towers, lines: Lines, store: SqliteStore) -> None:
+    """Without a peer no state is signed; so peers come last, when our towers have said what they know of us."""
+    await towers.asked.wait()
+    lines.open.set()
+    _dial_known(store, lines)
 
 
 def _dial_known(store: SqliteStore, lines: Lines) -> None:

@@ -8,8 +8,8 @@ key, a connection and a pace of its own; a tower that is down holds up nobody.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -17,9 +17,10 @@ import trio
 from channeld.base.digests import Domain, delegation_digest, locks_hash
 from channeld.base.errors import Answer, Malformed, PeerFault, Unreachable
 from channeld.base.keys import Key
-from channeld.base.units import LockKey, Preimage, Seconds, Signature, Version, short
+from channeld.base.units import ChannelId, LockKey, Preimage, Seconds, Signature, Version, short
 from channeld.core.channel import Channel, Phase
 from channeld.node.exposure import History, at_stake, claimed, value
+from channeld.node.tower_ask import Copy, read_copy
 from channeld.node.tower_call import NoPromise, TowerCall
 from channeld.node.tower_saved import Held, LinkState, Pending, load_link
 from channeld.storage.store import Batch, Store
@@ -68,6 +69,10 @@ class Kit:
     news: Callable[[], None]
     """Told whenever some cover has changed."""
     backup_key: bytes
+    tower_ahead: Callable[[Tower, ChannelId, Copy], Awaitable[None]]
+    """Told that a tower holds an upload of ours that we do not remember."""
+    asked: trio.Event = field(default_factory=trio.Event)
+    """Set when the towers were asked, at the start, what they hold: nothing is uploaded before."""
 
     def chance(self) -> float:
         """Evenly from 0 to 1."""
@@ -177,6 +182,7 @@ class Link:
         """Keep the tower up to date until cancelled, or until the appointment has been deleted."""
         with self.scope:
             try:
+                await self._kit.asked.wait()
                 while not await self._round():
                     pass
             finally:
@@ -373,27 +379,16 @@ class Link:
         if isinstance(answer, TowerError) and answer.code == "deleted":
             await self._refused(answer)
             return
-        if not isinstance(answer, Appointment):
-            raise PeerFault(Answer.DISCONNECT, f"{type(answer).__name__} in answer to a question")
-        hashed = appointment.blob_hash(answer.blob)
-        ours = appointment.is_update_signed(
-            kit.domain, self.tower.node, self._auth.public, self._hint, answer.seq, hashed, answer.signature
-        )
-        if answer.hint != self._hint or not ours:
-            raise PeerFault(Answer.DISCONNECT, "the tower claims an update that we never signed")
-        version, _ = appointment.open_backup(answer.blob, hint=self._hint, seq=answer.seq, backup_key=kit.backup_key)
         channel = self.channel
-        newer = channel is None or version > channel.current.version
-        log.error(
-            "%s the tower holds update %s with version %s, we know %s: was the database restored?",
-            *(self.name, answer.seq, version, channel.current.version if channel is not None else "nothing"),
-        )
-        self._skip_to(answer.seq)
-        if newer:  # never overwrite what may be the only copy
+        copy = read_copy(kit, self.tower.node, self._auth.public, channel, self._hint, answer)
+        newer = channel is None or copy.version > channel.current.version
+        ahead = copy.seq > self.state.seq
+        self._skip_to(copy.seq)
+        if newer and isinstance(answer, Appointment):  # never overwrite what may be the only copy
             receipt = AppointmentReceipt(
                 hint=answer.hint,
                 seq=answer.seq,
-                blob_hash=hashed,
+                blob_hash=copy.blob_hash,
                 head_number=answer.head_number,
                 head_time=answer.head_time,
                 valid_until=answer.valid_until,
@@ -401,9 +396,10 @@ class Link:
             )
             if not appointment.is_receipt_signed(kit.domain, self.tower.node, self._auth.public, receipt):
                 raise PeerFault(Answer.DISCONNECT, "the receipt is not signed by the tower")
-            self.state.held = Held(version=version, entrusted=frozenset(), receipt=receipt)
+            self.state.held = Held(version=copy.version, entrusted=frozenset(), receipt=receipt)
         await self._save()
-        await self._tell("tower_ahead", seq=answer.seq, version=version, newer=newer)
+        if channel is not None and (ahead or newer):
+            await kit.tower_ahead(self.tower, channel.id, copy)
 
     def _skip_to(self, seq: int) -> None:
         if seq >= MAX_SEQ:

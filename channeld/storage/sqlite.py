@@ -4,10 +4,15 @@
 thread writes them, and what arrives meanwhile forms the next transaction. A batch that breaks a law takes only
 itself down: the others of its transaction are written again without it. After a failing disk nothing more is
 accepted, because what was signed could not be remembered.
+
+A database has one owner: opening it raises its epoch, and every transaction asks first whether the epoch is still its
+own. So a process that was taken over (a second start on the same file, by whatever way round the lock) cannot save, and
+what is not saved is not signed away. A copy of the file is told by its place and refused (`storage.place`).
 """
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -20,17 +25,22 @@ from typing import Any, Final
 
 import trio
 
-from channeld.base.errors import Broken, Refused, Unreachable
+from channeld.base.errors import Broken, Malformed, Refused, StoreFailed
 from channeld.core.channel import Channel
 from channeld.core.saved import load
-from channeld.storage.store import Batch, Row
+from channeld.storage.place import place_of
+from channeld.storage.store import Batch, Row, checksum
 
-SCHEMA: Final = 1
+log = logging.getLogger(__name__)
+SCHEMA: Final = 2
+MEMORY: Final = ":memory:"
 MAX_JOINED: Final = 4_096
 """Most statements that one transaction joins, so that nobody waits for a very long one."""
 
 _LAWS: Final = (sqlite3.IntegrityError, sqlite3.DataError, OverflowError, UnicodeEncodeError)
 """What a batch itself is to blame for: a law of the schema, or a value that no column can hold."""
+_DAMAGED: Final = (sqlite3.DatabaseError, UnicodeDecodeError)
+"""What a file that is damaged, or none of ours, ends in; SQLite shows the text of a damaged schema as it is."""
 
 
 @dataclass(eq=False, slots=True)
@@ -42,20 +52,45 @@ class _Waiting:
     fault: Exception | None = None
 
 
+Connect = Callable[[str], sqlite3.Connection]
+"""Opens a database in autocommit mode."""
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+
+
 class SqliteStore:
     """`path`: the database file, made if it is not there; ":memory:" keeps nothing."""
 
-    def __init__(self, path: Path | str) -> None:
-        """Refused (bad_database): not a database of ours, or one of a newer program."""
+    def __init__(self, path: Path | str, *, moved: bool = False, connect: Connect = _connect) -> None:
+        """Open the database and take it over: whoever had it saves nothing more.
+
+        Args:
+            moved: its owner vouches that the file is the newest and the only one, though it stands elsewhere.
+
+        Raises:
+            Refused: `bad_database`: not a database of ours, or one of a newer program; `copied_database`: it stands
+                where it was not left.
+        """
         self._waiting: list[_Waiting] = []
         self._busy = False
-        self._failed: str | None = None
+        self._failed: StoreFailed | None = None
+        self._fallen = trio.Event()
         self._lock = threading.Lock()
         try:
-            self._writer = _open(path, _migrate)
-            self._reader = self._writer if str(path) == ":memory:" else _open(path)
-        except sqlite3.DatabaseError as fault:
+            self._writer = _open(path, connect, _migrate)
+            self._reader = self._writer if str(path) == MEMORY else _open(path, connect)
+        except _DAMAGED as fault:
             raise Refused("bad_database", f"{path}: {fault}", "is it a channeld database?") from fault
+        try:
+            self.epoch = self._take_over(b"" if str(path) == MEMORY else place_of(Path(path)), moved)
+        except _DAMAGED as fault:
+            self.close()
+            raise Refused("bad_database", f"{path}: {fault}", "is there room on the disk?") from fault
+        except (Refused, OSError):
+            self.close()
+            raise
 
     def close(self) -> None:
         """After the last commit. Leaves one file, without journal."""
@@ -101,11 +136,13 @@ class SqliteStore:
         for one in taken:
             one.written = True
             one.turn.set()
+        if self._failed is not None:
+            self._fallen.set()
 
     def _write(self, taken: list[_Waiting]) -> None:
-        if self._failed:
+        if self._failed is not None:
             for one in taken:
-                one.fault = Unreachable(f"the disk failed before: {self._failed}")
+                one.fault = self._failed
             return
         try:
             self._transact([one.batch for one in taken])
@@ -115,16 +152,31 @@ class SqliteStore:
                 return
             for one in taken:
                 self._write([one])
+        except StoreFailed as fault:
+            self._fail(taken, fault)
         except sqlite3.Error as fault:
-            self._failed = str(fault)
-            for one in taken:
-                one.fault = Unreachable(f"the disk failed: {fault}")
+            text = f"the database cannot be written: {fault}; nothing more is signed"
+            self._fail(taken, StoreFailed("disk_failed", text, "make room or mend the disk, then start again"))
+
+    def _fail(self, taken: list[_Waiting], fault: StoreFailed) -> None:
+        """From here on nothing is accepted: a transaction that failed may be on disk or not."""
+        self._failed = fault
+        log.critical("store=%s %s", fault.code, fault.text)
+        for one in taken:
+            one.fault = fault
+
+    async def watch(self) -> None:
+        """Wait for as long as the store can remember. StoreFailed: it cannot any more, whoever was told of it."""
+        await self._fallen.wait()
+        if self._failed is not None:
+            raise self._failed
 
     def _transact(self, batches: list[Batch]) -> None:
         with self._lock:
             cursor = self._writer.cursor()
             cursor.execute("BEGIN IMMEDIATE")
             try:
+                self._must_own(cursor)
                 for sql, writes in groupby((one for batch in batches for one in batch.writes), key=itemgetter(0)):
                     cursor.executemany(sql, (values for _, values in writes))
                 cursor.execute("COMMIT")
@@ -132,11 +184,42 @@ class SqliteStore:
                 if self._writer.in_transaction:
                     cursor.execute("ROLLBACK")
 
+    def _must_own(self, cursor: sqlite3.Cursor) -> None:
+        """Inside the transaction, which nobody can overtake."""
+        ((epoch,),) = cursor.execute("SELECT max(epoch) FROM owner").fetchall()
+        if epoch != self.epoch:
+            text = f"another process has opened the database (epoch {epoch}, ours is {self.epoch}); nothing is signed"
+            raise StoreFailed("fenced", text, "run one daemon on a data directory")
+
+    def _take_over(self, place: bytes, moved: bool) -> int:
+        """Raise the epoch; the new one. Refused: `copied_database`."""
+        cursor = self._writer.cursor()
+        cursor.execute("BEGIN IMMEDIATE")
+        try:
+            rows = cursor.execute("SELECT epoch, place FROM owner").fetchall()
+            if len(rows) != 1:
+                raise Refused(
+                    "bad_database", "the database has no owner's row", "the file is damaged: do not go on with it"
+                )
+            ((epoch, known),) = rows
+            if known not in (b"", place) and not moved:
+                text = "the database is not where channeld left it: it was copied, moved or restored"
+                hint = "--restored if there is or was another copy: its channels will only be closed; else --moved"
+                raise Refused("copied_database", text, hint)
+            cursor.execute("UPDATE owner SET epoch = ?, place = ?", (epoch + 1, place))
+            cursor.execute("COMMIT")
+        finally:
+            if self._writer.in_transaction:
+                cursor.execute("ROLLBACK")
+        return int(epoch) + 1
+
     def put_note(self, name: str, value: bytes) -> None:
         """Remember a small thing before anything runs; like `commit`, on disk when it returns, and with its errors."""
         mine = _Waiting(Batch())
         mine.batch.add("INSERT INTO notes VALUES (?, ?)", name, value)
         self._write([mine])
+        if self._failed is not None:
+            self._fallen.set()
         if mine.fault is not None:
             raise mine.fault
 
@@ -147,36 +230,73 @@ class SqliteStore:
             return self._reader.execute(sql, values).fetchall()
 
     def channels(self) -> Iterator[Channel]:
-        for (saved,) in self.rows("SELECT saved FROM channels ORDER BY rowid"):
-            yield load(saved)
+        signed = {id_: (version, digest) for id_, version, digest in self.rows("SELECT * FROM signed")}
+        for id_, saved, sum_ in self.rows("SELECT id, saved, sum FROM channels ORDER BY rowid"):
+            try:
+                if checksum(saved) != sum_:
+                    raise Malformed("its bytes have changed since they were saved")
+                channel = load(saved)
+            except (Malformed, Broken) as fault:
+                text = f"channel {id_.hex()} cannot be read: {fault}"
+                raise Refused("bad_database", text, "the file is damaged: do not go on with it") from fault
+            if channel.id != id_ or (channel.top[0] and signed.get(id_) != channel.top):
+                text = f"channel {id_.hex()} does not fit its name, or the highest version it has signed"
+                raise Refused("bad_database", text, "the file is damaged: do not go on with it")
+            yield channel
 
 
-def _open(path: Path | str, prepare: Callable[[sqlite3.Connection], None] | None = None) -> sqlite3.Connection:
+def _open(
+    path: Path | str, connect: Connect, prepare: Callable[[sqlite3.Connection], None] | None = None
+) -> sqlite3.Connection:
     """A connection that keeps the promise; closed again if it cannot, or if `prepare` refuses."""
-    connection = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False, timeout=10)
+    connection = connect(str(path))
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA journal_mode = WAL").fetchall()
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA recursive_triggers = ON")  # else REPLACE deletes past the triggers
         if prepare is not None:
+            (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if found != "ok":
+                raise Refused("bad_database", f"{path} is damaged: {found}", "do not go on with it")
             prepare(connection)
-    except (sqlite3.DatabaseError, Refused):
+            # After a failed sync the kernel may show pages that are on no disk: what a start finds is written anew.
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    except (*_DAMAGED, Refused, Malformed, Broken):
         connection.close()
         raise
     return connection
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    (have,) = connection.execute("PRAGMA user_version").fetchone()
+    """Bring the schema up to date, one step a transaction: a crash in between leaves a whole schema of one number."""
+    ((have,),) = connection.execute("PRAGMA user_version").fetchall()
     if have > SCHEMA:
         raise Refused("bad_database", f"the database has schema {have}, this program knows {SCHEMA}", "update channeld")
-    scripts = sorted(
-        entry.name
-        for entry in resources.files("channeld.storage").joinpath("migrations").iterdir()
-        if entry.name.endswith(".sql")
-    )
-    for script in scripts:
+    folder = resources.files("channeld.storage").joinpath("migrations")
+    for script in sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql")):
         number = int(script[:4])
         if number > have:
-            text = resources.files("channeld.storage").joinpath("migrations", script).read_text(encoding="utf-8")
-            connection.executescript(f"BEGIN;\n{text}\nPRAGMA user_version = {number};\nCOMMIT;")
+            try:
+                connection.executescript(f"BEGIN IMMEDIATE;\n{folder.joinpath(script).read_text(encoding='utf-8')}")
+                if number in _FILL:
+                    _FILL[number](connection)
+                connection.execute(f"PRAGMA user_version = {number}")
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+
+def _fill_phases(connection: sqlite3.Connection) -> None:
+    """Schema 2: what each saved channel says of itself becomes columns. Malformed: one cannot be read."""
+    for id_, saved in connection.execute("SELECT id, saved FROM channels").fetchall():
+        channel = load(saved)
+        connection.execute(
+            "UPDATE channels SET phase = ?, recovering = ?, sum = ? WHERE id = ?",
+            (channel.phase.name, int(channel.recovering), checksum(saved), id_),
+        )
+
+
+_FILL: Final[dict[int, Callable[[sqlite3.Connection], None]]] = {2: _fill_phases}
+"""What a migration does that SQL cannot, in its transaction."""

@@ -8,6 +8,7 @@ writer and sees only what was committed.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -37,9 +38,10 @@ class Batch:
     def channel(self, channel: Channel) -> None:
         """The channel's new value, and the highest version it has signed."""
         self.add(
-            "INSERT INTO channels VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET saved = excluded.saved",
-            channel.id,
-            save(channel),
+            "INSERT INTO channels (id, saved, phase, recovering, sum) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (id) DO UPDATE "
+            "SET saved = excluded.saved, phase = excluded.phase, recovering = excluded.recovering, sum = excluded.sum",
+            *(channel.id, saved := save(channel), channel.phase.name, int(channel.recovering), checksum(saved)),
         )
         version, digest = channel.top
         if version:
@@ -56,13 +58,24 @@ class Store(Protocol):
     """See the file's head. Implementations: `sqlite.SqliteStore`, on disk or in memory."""
 
     async def commit(self, batch: Batch) -> None:
-        """Write the batch and sync. Broken: it breaks a law of the database; Unreachable: the disk failed."""
+        """Write the batch and sync.
+
+        Raises:
+            Broken: it breaks a law of the database; nothing of it is there.
+            StoreFailed: `disk_failed` or `fenced`. Whether it is there only the next start can tell; nothing more is
+                accepted until then.
+        """
 
     def rows(self, sql: str, *values: Any) -> Sequence[Row]:
         """What a query finds among what is committed."""
 
     def channels(self) -> Iterator[Channel]:
-        """Every channel, as last saved."""
+        """Every channel, as last saved. Refused (bad_database): one cannot be read."""
+
+
+def checksum(saved: bytes) -> bytes:
+    """What stands beside a saved channel, 32 bytes, so that a byte that has changed since is noticed."""
+    return hashlib.sha256(saved).digest()
 
 
 def wide(amount: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,9 @@ from contracts import artifact
 from tests.contracts.evm import Evm
 from tests.contracts.mutants import KILLERS, SOURCES, equivalent, mutants
 from tests.verify import ledger
-from tests.verify.__main__ import PAGE, parts
+from tests.verify.__main__ import parts
 from tests.verify.ledger import Done
-from tests.verify.part import Part
+from tests.verify.part import Page, Part
 
 
 def done(chunk: int, *, seed: int = 1, code: str = "aa", **counts: int) -> Done:
@@ -84,19 +85,31 @@ def test_the_results_go_between_the_marks(tmp_path: Path) -> None:
 
 def test_the_page_names_every_part(revm: type[Evm]) -> None:
     assert revm, "the campaigns rest on it"
-    text = PAGE.read_text(encoding="utf-8")
+    texts = {page: (ledger.ROOT / page.value).read_text(encoding="utf-8") for page in Page}
     for part in parts():
+        text = texts[part.page]
         assert f"`{part.name}`" in text
         assert part.chunks > 0
         assert part.about, f"{part.name}: what does a result rest on?"
-        assert all((PAGE.parents[1] / place).exists() for place in part.about)
-    assert ledger.BEGIN in text and ledger.END in text
+        assert all((ledger.ROOT / place).exists() for place in part.about)
+    assert all(ledger.BEGIN in text and ledger.END in text for text in texts.values())
+
+
+def test_the_engine_is_not_voided_by_a_new_bytecode_and_the_contracts_are(tmp_path: Path) -> None:
+    """A part of the engine rests on its files alone; one of the contracts on the bytecode besides."""
+    (tmp_path / "file").write_text("one", encoding="utf-8")
+    given = Part(name="p", what="w", chunks=1, run=lambda seed, chunk: {}, tools=dict, about=("file",))
+    contracts, engine = (ledger.subject(replace(given, page=page), tmp_path) for page in Page)
+    plain = hashlib.sha256(b"file\0one").hexdigest()
+    assert engine == plain != contracts
+    (tmp_path / "file").write_text("two", encoding="utf-8")
+    assert ledger.subject(replace(given, page=Page.ENGINE), tmp_path) != engine
 
 
 def test_mutants_differ_from_the_source_and_from_each_other() -> None:
     every = mutants()
     sources = {name: (Path("contracts") / f"{name}.vy") for name in SOURCES}
-    root = PAGE.parents[1]
+    root = ledger.ROOT
     originals = {name: (root / path).read_text(encoding="utf-8") for name, path in sources.items()}
     assert len(every) > 150
     assert len({mutant.name for mutant in every}) == len(every)

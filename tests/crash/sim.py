@@ -189,8 +189,8 @@ def save_name(batch: Batch) -> str:
 class WatchedStore(SqliteStore):
     """The store, one batch at a time, so that a run can be repeated; each is a point."""
 
-    def __init__(self, path: Path, life: Life) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, moved: bool, life: Life) -> None:
+        super().__init__(path, moved=moved)
         self._life, self._turn = life, trio.Lock()
 
     async def commit(self, batch: Batch) -> None:
@@ -369,7 +369,10 @@ class Node:
             return found
 
         outside = Outside(
-            net=MemoryNet(life), store=lambda path: WatchedStore(path, life), chain=chain, actor=self.actor
+            net=MemoryNet(life),
+            store=lambda path, moved: WatchedStore(path, moved, life),
+            chain=chain,
+            actor=self.actor,
         )
         with life.scope:
             try:

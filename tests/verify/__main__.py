@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from typing import Final
 
 from tests.verify import ledger
-from tests.verify.part import Found, Part
+from tests.verify.part import Found, Page, Part
 
 PARTS: Final = (
     ("model", "PART"),
@@ -26,9 +26,9 @@ PARTS: Final = (
     ("machines", "PART"),
     ("rules", "PART"),
     ("crashes", "PART"),
+    ("power", "PART"),
 )
 """Module and name of each."""
-PAGE: Final = ledger.ROOT / "contracts" / "VERIFICATION.md"
 
 
 def parts() -> list[Part]:
@@ -73,7 +73,7 @@ def _arguments(names: list[str]) -> argparse.Namespace:
     parser.add_argument("--part", action="append", choices=names, help="only this one; may be given again")
     parser.add_argument("--seed", type=int, default=1, help="another seed, other chances (default 1)")
     parser.add_argument("--most", type=int, default=10**9, help="chunks of each part at most, this time")
-    parser.add_argument("--report", action="store_true", help=f"only write the results into {PAGE.name}")
+    parser.add_argument("--report", action="store_true", help="only write the results into their pages")
     return parser.parse_args()
 
 
@@ -85,8 +85,9 @@ def main() -> int:
     every = parts()
     given = _arguments([part.name for part in every])
     if given.report:
-        ledger.write(PAGE, ledger.table(every))
-        print(f"written into {PAGE.relative_to(ledger.ROOT)}")
+        for page in Page:
+            ledger.write(ledger.ROOT / page.value, ledger.table([part for part in every if part.page is page]))
+            print(f"written into {page.value}")
         return 0
     try:
         return max([run(part, given.seed, given.most) for part in every if not given.part or part.name in given.part])

@@ -8,6 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
+
+
+class Page(Enum):
+    """The pages of results, from the project's root."""
+
+    CONTRACTS = "contracts/VERIFICATION.md"
+    """What is tried against the contracts' bytecode: a new bytecode voids every result."""
+    ENGINE = "tests/VERIFICATION.md"
+    """What is tried against the daemon: results rest on the files a part names, and on nothing else. A part that runs
+    the contracts too names `contracts/artifacts` among them."""
+
 
 Counts = dict[str, int]
 """What a chunk counted, by name: sequences, calls, differences, …"""
@@ -31,7 +43,9 @@ class Part:
     tools: Callable[[], dict[str, str]]
     """Name and version of each tool the result rests on."""
     about: tuple[str, ...] = ()
-    """Files and folders, from the project's root, that a result rests on besides the bytecode: a change voids it."""
+    """Files and folders, from the project's root, that a result rests on: a change voids it."""
+    page: Page = Page.CONTRACTS
+    """Where its results are reported. What is about the contracts rests on their bytecode too."""
     missing: Callable[[], str | None] = lambda: None
     """Why the part cannot run here, e.g. a tool that is not installed; None if it can."""
     shown: tuple[str, ...] = ()

@@ -85,6 +85,11 @@ EVENTS: list[Event] = [
     Propose(),
     Leave(now=START, valid_for=60),
     CloseAlone(),
+    events.Recover(reason="a copy"),
+    events.Recover(
+        reason="a lying tower",
+        proof=messages.Proof(version=Version(9), body=Body(2**90), signature_a=SIGNATURE, signature_b=b""),
+    ),
     Connected(),
     events.Disconnected(),
     SeenDeposit(deposit_a=Amount(9), deposit_b=Amount(9)),

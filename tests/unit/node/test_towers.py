@@ -33,6 +33,7 @@ from channeld.node.world import World as Node
 from channeld.peers.listen import listen
 from channeld.peers.talk import PeerStream
 from channeld.storage.sqlite import SqliteStore
+from channeld.storage.store import Batch
 from channeld.tower.run import TowerReady
 from channeld.tower.store import Row
 from channeld.wire import appointment
@@ -151,6 +152,7 @@ async def client(
             nursery=nursery,
             **{"forget_within": 0.1, **more},
         )
+        nursery.start_soon(book.actors[channel.id].run)
         towers.load()
         yield Client(towers, book, store, view, both, side)
         nursery.cancel_scope.cancel()
@@ -330,7 +332,19 @@ async def test_after_a_crash_the_same_number_has_the_same_bytes(world: World, tm
     store.close()
 
 
-async def test_an_old_database_goes_on_above_the_towers_number(world: World) -> None:
+async def recovered(payee: Client) -> Channel:
+    """The channel once its actor has put it into recovery."""
+    actor = payee.book.actors[payee.channel.id]
+
+    async def done() -> bool:
+        return actor.channel.recovering
+
+    await eventually(done)
+    return actor.channel
+
+
+async def test_a_database_that_has_forgotten_its_numbers_is_old(world: World) -> None:
+    """The tower holds no newer state, but an upload that this database never made: what else has it forgotten?"""
     both = players(world.domain)
     async with world.tower() as tower:
         async with client(world, both, Side.B) as payee:
@@ -340,13 +354,14 @@ async def test_an_old_database_goes_on_above_the_towers_number(world: World) -> 
                 await payee.covered()
         async with client(world, both, Side.B) as payee:  # with an empty database
             await payee.towers.add(uri(tower))
-            await payee.covered()
-            assert payee.events() == ["tower_ahead"]
+            channel = await recovered(payee)
+            assert (channel.phase, channel.current) == (Phase.FROZEN, payee.channel.current)
+            assert payee.events() == ["tower_ahead", "channel_frozen"]
             (row,) = await rows(tower)
-            assert row.seq == 4
+            assert row.seq == 3, "what it holds stays there"
 
 
-async def test_a_newer_state_at_the_tower_is_never_overwritten(world: World) -> None:
+async def test_a_newer_state_at_the_tower_is_adopted_and_never_overwritten(world: World) -> None:
     both = players(world.domain)
     async with world.tower() as tower:
         async with client(world, both, Side.B) as payee:
@@ -356,22 +371,66 @@ async def test_a_newer_state_at_the_tower_is_never_overwritten(world: World) -> 
             old = payee.channel
             payee.receive(10, 2)
             await payee.covered()
-            newest = payee.channel.current.version
+            newest = payee.channel.current
             (before,) = await rows(tower)
         both.acceptor.channel = old
         async with client(world, both, Side.B) as payee:
             await payee.towers.add(uri(tower))
-
-            async def told() -> bool:
-                return "tower_ahead" in payee.events()
-
-            await eventually(told)
-            ((data,),) = payee.store.rows("SELECT data FROM events")
-            assert json.loads(data)["version"] == newest and json.loads(data)["newer"] is True
+            channel = await recovered(payee)
+            assert channel.current == newest
+            ((data,),) = payee.store.rows("SELECT data FROM events WHERE type = 'tower_ahead'")
+            assert json.loads(data)["version"] == newest.version
+            assert json.loads(data)["newer"] is True
             assert await rows(tower) == [before]
-            assert not payee.link(tower.node_id).due(payee.channel)
-            payee.link(tower.node_id).stale = True  # not even to renew it
-            assert not payee.link(tower.node_id).due(payee.channel)
+            link = Link(
+                payee.towers._towers[tower.node_id], channel, payee.towers._histories[channel.id], payee.towers._kit
+            )
+            link.stale = True  # not even to renew it
+            assert not link.due(channel)
+
+
+async def test_towers_are_asked_at_the_start_before_anything_is_signed(world: World, tmp_path: Path) -> None:
+    """The copy was taken before the second upload, and nothing is due: only asking shows that it is old."""
+    both = players(world.domain)
+    store = SqliteStore(tmp_path / "node.sqlite3")
+    async with world.tower() as tower:
+        async with client(world, both, Side.B, store) as payee:
+            await payee.towers.add(uri(tower))
+            payee.receive(10, 1)
+            await payee.covered()
+            old = payee.channel
+            (receipts,) = store.rows("SELECT saved FROM receipts")
+            payee.receive(10, 2)
+            await payee.covered()
+            newest = payee.channel.current
+        batch = Batch()
+        batch.add("UPDATE receipts SET saved = ?", *receipts)
+        await store.commit(batch)
+        both.acceptor.channel = old
+        async with client(world, both, Side.B, store) as payee:
+            assert not payee.towers.asked.is_set()
+            await payee.towers.asked.wait()
+            channel = payee.book.actors[payee.channel.id].channel
+            assert channel.recovering
+            assert channel.current == newest
+    store.close()
+
+
+async def test_a_database_that_remembers_all_goes_on(world: World, tmp_path: Path) -> None:
+    both = players(world.domain)
+    store = SqliteStore(tmp_path / "node.sqlite3")
+    async with world.tower() as tower:
+        async with client(world, both, Side.B, store) as payee:
+            await payee.towers.add(uri(tower))
+            payee.receive(10, 1)
+            await payee.covered()
+        async with client(world, both, Side.B, store) as payee:
+            await payee.towers.asked.wait()
+            assert not payee.book.actors[payee.channel.id].channel.recovering
+            payee.receive(10, 2)
+            await payee.covered()
+            assert payee.events() == []
+    store.close()
 
 
 async def test_a_claimed_preimage_is_entrusted_to_the_tower(world: World) -> None:

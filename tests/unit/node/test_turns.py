@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 import trio
 
-from channeld.base.errors import Answer, Refused, Unreachable
+from channeld.base.errors import Answer, Refused, StoreFailed
 from channeld.base.units import Amount, LockId, PaymentId, Side, Timestamp
 from channeld.core.channel import Phase, Session
 from channeld.core.effects import Learned
@@ -81,7 +81,7 @@ async def test_nothing_leaves_when_the_disk_fails(nursery: trio.Nursery):
         actor, reply = Actor(node.out.actor.channel, FORWARDER_KEY, node.store, node.book, now=lambda: START), Reply()
         actor.line = node.out.line
         actor.post(pay(), writes=big, reply=reply)
-        with pytest.raises(Unreachable):
+        with pytest.raises(StoreFailed):
             await actor.run()
         assert node.out.line.said == []
         assert not reply.done.is_set()

@@ -1,0 +1,51 @@
+"""A database that may be older than its channels: what its owner says of it, and what follows.
+
+A copy does not know what the original has signed since. Going on from it would sign a version twice, and a version
+signed twice is money given away. So the channels of a copy are in recovery for good (R16): they sign no state, adopt
+what towers and peers prove with our own signature, and can only be closed. This is said before anything else runs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from enum import Enum
+from typing import Final
+
+from channeld.base.keys import Key
+from channeld.core.channel import Phase
+from channeld.core.events import Recover
+from channeld.core.machine import step
+from channeld.node.ledger import Events
+from channeld.storage.store import Batch, Store
+
+log = logging.getLogger(__name__)
+
+
+class Origin(Enum):
+    """Where a database comes from."""
+
+    SAME = "same"
+    """It was never anywhere else: the usual start."""
+    MOVED = "moved"
+    """It stands elsewhere than before, and is the newest and the only one: its owner vouches for that."""
+    COPY = "copy"
+    """A backup, or an old state of the machine: other copies may have gone on."""
+
+
+REASON: Final = "its owner says that the database is a copy"
+
+
+async def recover_all(store: Store, key: Key, now: Callable[[], int]) -> int:
+    """Put every channel that is not over into recovery, in one transaction; how many."""
+    batch, events, count = Batch(), Events(store, now), 0
+    for channel in store.channels():
+        if channel.phase in (Phase.SETTLED, Phase.CLOSED) or channel.recovering:
+            continue
+        batch.channel(step(channel, Recover(reason=REASON), key).channel)
+        events.add(batch, "channel_frozen", channel_id=channel.id, reason=REASON)
+        count += 1
+    if batch:
+        await store.commit(batch)
+    log.warning("restored: %s channels are in recovery and can only be closed", count)
+    return count

@@ -1,0 +1,75 @@
+"""What a tower knows of a channel that we do not: asked at every start, before a peer can make us sign anything.
+
+Each upload is numbered and signed by us, and saved before it leaves. So a tower that shows an upload of ours with a
+higher number than any we remember proves that our database is older than the channel. What it holds is sealed for us:
+the newest state with both signatures, which is adopted. A tower that says it holds nothing proves nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from channeld.base.errors import Answer, PeerFault
+from channeld.base.units import Digest, NodeId, Version
+from channeld.core.channel import Body, Channel
+from channeld.core.messages import Proof
+from channeld.node.tower_saved import LinkState, load_link
+from channeld.wire import appointment
+from channeld.wire.messages import Appointment, Message
+
+if TYPE_CHECKING:
+    from channeld.node.tower_link import Kit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """An upload of ours that a tower gave back. `proof`: its state; None if it has locks that we know nothing of."""
+
+    seq: int
+    version: Version
+    blob_hash: Digest
+    proof: Proof | None
+
+
+def read_copy(kit: Kit, tower: NodeId, auth: NodeId, channel: Channel | None, hint: Digest, answer: Message) -> Copy:
+    """What the tower shows.
+
+    Raises:
+        PeerFault: no upload that `auth` has signed for this tower and hint.
+        Malformed: signed by us, but not sealed by us.
+    """
+    if not isinstance(answer, Appointment):
+        raise PeerFault(Answer.DISCONNECT, f"{type(answer).__name__} in answer to a question")
+    hashed = appointment.blob_hash(answer.blob)
+    ours = appointment.is_update_signed(kit.domain, tower, auth, hint, answer.seq, hashed, answer.signature)
+    if answer.hint != hint or not ours:
+        raise PeerFault(Answer.DISCONNECT, "the tower claims an update that we never signed")
+    version, kept = appointment.open_backup(answer.blob, hint=hint, seq=answer.seq, backup_key=kit.backup_key)
+    proof = None
+    if channel is not None:
+        evidence = appointment.open_blob(answer.blob, salt=channel.salt_ours, tower=tower, auth=auth, seq=answer.seq)
+        proof = _proof(channel, evidence, kept)
+    return Copy(seq=answer.seq, version=version, blob_hash=hashed, proof=proof)
+
+
+def _proof(channel: Channel, evidence: appointment.Evidence, kept: appointment.Body) -> Proof | None:
+    """The state in full. The copy has its locks' hash only: they must be none, or the same as in a state we know."""
+    known = [MappingProxyType({}), channel.current.body.locks, channel.newest_body.locks]
+    for locks in known:
+        body = Body(kept.net, locks)
+        if body.hash(channel.blind(evidence.version)) == evidence.body_hash:
+            return Proof(
+                version=evidence.version,
+                body=body,
+                signature_a=evidence.signature_a,
+                signature_b=evidence.signature_b,
+            )
+    return None
+
+
+def remembered(kit: Kit, tower: NodeId, channel: Channel) -> LinkState:
+    """What our own database says that we gave the tower."""
+    rows = kit.store.rows("SELECT saved FROM receipts WHERE tower = ? AND channel = ?", tower, channel.id)
+    return load_link(rows[0][0]) if rows else LinkState()
