@@ -23,6 +23,7 @@ PARTS: Final = (
     ("halmos", "PART"),
     ("guards", "PART"),
     ("mutants", "PART"),
+    ("decoders", "PART"),
 )
 """Module and name of each."""
 PAGE: Final = ledger.ROOT / "contracts" / "VERIFICATION.md"
