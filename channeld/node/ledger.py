@@ -118,6 +118,10 @@ class Book:
         self._waiters: dict[tuple[ChannelId, bytes], trio.Event] = {}
         self._count = 0
 
+    def passed_on(self) -> list[tuple[Name, Forward]]:
+        """Forwards by their outgoing lock, those with an outcome included as long as they are remembered."""
+        return [(name, what) for name, what in self._offered.items() if isinstance(what, Forward)]
+
     # -- before
 
     def tag(self, what: Forward | Attempt) -> bytes:

@@ -123,4 +123,5 @@ def test_nothing_else_of_the_command_line_writes():
         "cli/logs.py",
         "cli/output.py",
         "cli/demo/show.py",  # progress of the demo's own lines
+        "core/diagram.py",  # prints the picture of the phases, at development time
     }
