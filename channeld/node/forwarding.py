@@ -268,11 +268,17 @@ class Desk:
     # -- time and restart
 
     def sweep(self) -> None:
-        """Give back sets that did not become whole in time, or of which a part has too little time left (R21)."""
+        """Give back sets that did not become whole in time, or of which a part has too little time left (R21). What is
+        over, in the book and among the paid invoices that are on disk, is forgotten."""
+        self._book.forget()
+        self._paid = {hash_ for hash_ in self._paid if not self._is_paid_on_disk(hash_)}
         for hash_, parts in list(self._parts.items()):
             old = self._world.now > min(part.at for part in parts) + SET_TIMEOUT
             if old or not all(self._stands(part) for part in parts):
                 self._return_set(hash_)
+
+    def _is_paid_on_disk(self, hash_: LockKey) -> bool:
+        return bool(self._store.rows("SELECT 1 FROM invoices WHERE hash = ? AND state = 'paid'", hash_))
 
     def _return_set(self, hash_: LockKey) -> None:
         for part in self._parts.pop(hash_, []):
