@@ -1,6 +1,7 @@
 """Logs on stderr, one line each: `time=… level=info at=node.guard msg="…" fault=…`, or the same as JSON.
 
-A fault's traceback stands in the same line, escaped, so that a line is always a whole entry.
+A fault's traceback stands in the same line, escaped, so that a line is always a whole entry. Whatever a message quotes
+from outside goes through `base.plain` here: it can break no line, move no cursor and fill no disk.
 """
 
 from __future__ import annotations
@@ -11,6 +12,11 @@ import sys
 import time
 from typing import Final
 
+from channeld.base.plain import cut, escaped
+
+MESSAGE: Final = 2_000
+TRACE: Final = 20_000
+"""Characters of a message and of a traceback that are logged; the rest is counted."""
 QUIET: Final = ("httpx", "httpcore", "web3", "urllib3", "eth", "asyncio")
 """Libraries that speak of every request; they are heard from `warning` on."""
 
@@ -28,20 +34,22 @@ class OneLine(logging.Formatter):
             "time": f"{moment}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "at": record.name.removeprefix("channeld."),
-            "msg": record.getMessage(),
+            "msg": cut(record.getMessage(), MESSAGE),
         }
         if record.exc_info:
             fault = record.exc_info[1]
-            said["fault"] = f"{type(fault).__name__}: {fault}"
-            said["trace"] = self.formatException(record.exc_info)
+            said["fault"] = cut(f"{type(fault).__name__}: {fault}", MESSAGE)
+            said["trace"] = cut(self.formatException(record.exc_info), TRACE)
         if self._as_json:
             return json.dumps(said)
         return " ".join(f"{name}={_quoted(value)}" for name, value in said.items())
 
 
 def _quoted(text: str) -> str:
-    plain = text and text.isprintable() and not any(mark in text for mark in ' "=\\')
-    return text if plain else json.dumps(text, ensure_ascii=False)
+    """`text` on one line as it stands after `name=`, quoted where it has signs that mean something there."""
+    if text and text.isprintable() and not any(mark in text for mark in ' "=\\'):
+        return text
+    return '"' + escaped(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
 
 
 def begin(level: str, form: str) -> None:

@@ -1,13 +1,21 @@
-"""What commands print: tables on a terminal, JSON in a pipe; errors, progress and logs on stderr."""
+"""What commands print: tables on a terminal, JSON in a pipe; errors, progress and logs on stderr.
+
+Values that people read go through `base.plain`: a peer's text can neither move the cursor nor forge a line. JSON
+escapes by itself.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
+from channeld.base.plain import plain
 from channeld.cli.exits import Ending
+
+VALUE: Final = 8_192
+"""Characters of one value shown: an invoice is as long as half of it."""
 
 
 class Output:
@@ -31,7 +39,7 @@ class Output:
         if self.as_json:
             self.value(value)
             return
-        shown = [(name, str(said)) for name, said in lines if said not in (None, "")]
+        shown = [(name, plain(str(said), VALUE)) for name, said in lines if said not in (None, "")]
         width = max((len(name) for name, _ in shown), default=0)
         self.text("\n".join(f"{name:<{width}}  {said}" for name, said in shown))
 
@@ -52,7 +60,7 @@ class Output:
             justify: JustifyMethod = "right" if right else "left"
             table.add_column(head.removeprefix(">"), justify=justify, no_wrap=right, overflow="fold")
         for row in rows:
-            table.add_row(*("" if cell is None else str(cell) for cell in row))
+            table.add_row(*("" if cell is None else plain(str(cell), VALUE) for cell in row))
         # Where there is no terminal nothing is folded: whoever reads a file wants whole ids.
         width = None if sys.stdout.isatty() else 1_000
         Console(highlight=False, markup=False, width=width).print(table)
@@ -60,7 +68,7 @@ class Output:
     def progress(self, text: str) -> None:
         """What a slow command is doing, for whoever watches."""
         if sys.stderr.isatty():
-            sys.stderr.write(f"… {text}\n")
+            sys.stderr.write(f"… {plain(text)}\n")
             sys.stderr.flush()
 
     def error(self, told: Ending) -> None:
@@ -69,7 +77,8 @@ class Output:
             said = {"code": told.code, "message": told.message} | ({"hint": told.hint} if told.hint else {})
             sys.stderr.write(json.dumps(said) + "\n")
         else:
-            sys.stderr.write(f"error: {told.message} ({told.code})\n" + (f"hint: {told.hint}\n" if told.hint else ""))
+            hint = f"hint: {plain(told.hint)}\n" if told.hint else ""
+            sys.stderr.write(f"error: {plain(told.message)} ({plain(told.code)})\n{hint}")
         sys.stderr.flush()
 
 

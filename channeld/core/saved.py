@@ -64,10 +64,10 @@ def save(channel: Channel) -> bytes:
 
 
 def load(data: bytes) -> Channel:
-    """Malformed: not what `save` wrote."""
+    """Malformed: not what `save` wrote. Broken: it is a channel that breaks a law."""
     try:
         return _load(unpack(data, max_bytes=MAX_BYTES, max_items=65_536))
-    except (ValueError, TypeError, KeyError, IndexError) as fault:
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as fault:
         raise Malformed(f"not a saved channel: {fault}") from fault
 
 

@@ -26,6 +26,7 @@ from channeld.base.settings import (
 )
 from channeld.base.units import MAX_AMOUNT, NATIVE, Address, Amount, Seconds
 from channeld.chain.networks import Network
+from channeld.node.jamming import Limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,13 @@ class TokenPolicy:
     )
     match_deposit: Amount = setting(
         "policy.match_deposit", amount, Amount(0), "most we deposit when an opener asks for it", unit="base units"
+    )
+    resolving: Amount = setting(
+        "policy.resolving",
+        amount,
+        Amount(0),
+        "what resolving one lock on chain costs; smaller locks count as not worth it; 0: none does",
+        unit="base units",
     )
 
 
@@ -88,6 +96,33 @@ class Config:
         unit="s",
     )
     max_locks: int = setting("channels.max_locks", whole(1, 256), 256, "payments under way per direction of a channel")
+    slots_share: int = setting(
+        "forwarding.slots_share",
+        whole(1, 100),
+        80,
+        "most of a channel's slots that locks from one neighbour may take",
+        unit="percent",
+    )
+    value_share: int = setting(
+        "forwarding.value_share",
+        whole(1, 100),
+        80,
+        "most of what a channel can send that locks from one neighbour may hold",
+        unit="percent",
+    )
+    usual_hold: Seconds = setting(
+        "forwarding.usual_hold",
+        whole(60, 30 * 86_400),
+        Seconds(14_400),
+        "a lock takes a slot for every so long it may hang",
+        unit="s",
+    )
+    max_uneconomic: int = setting(
+        "forwarding.max_uneconomic", whole(0, 512), 32, "locks of a channel not worth resolving on chain, passed on"
+    )
+    max_uneconomic_in_all: int = setting(
+        "forwarding.max_uneconomic_in_all", whole(0, 1_000_000), 256, "the same in all channels together"
+    )
     max_fee_ppm: int = setting(
         "payments.max_fee_ppm",
         whole(0, 1_000_000),
@@ -111,6 +146,17 @@ class Config:
     def policy_for(self, token: Address) -> TokenPolicy:
         """The terms for `token` (`NATIVE` for the coin)."""
         return self.policies.get(token, self.policy)
+
+    @property
+    def limits(self) -> Limits:
+        """What one neighbour may hold up."""
+        return Limits(
+            slots_share=self.slots_share,
+            value_share=self.value_share,
+            usual=self.usual_hold,
+            uneconomic=self.max_uneconomic,
+            uneconomic_in_all=self.max_uneconomic_in_all,
+        )
 
     @property
     def manager(self) -> Address:

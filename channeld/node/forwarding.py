@@ -19,6 +19,8 @@ from channeld.base.keys import Key
 from channeld.base.units import Address, Amount, ChannelId, LockId, LockKey, Preimage, Timestamp
 from channeld.core.channel import Channel, Phase, Session
 from channeld.core.events import Fail, Offer
+from channeld.core.updating import our_locks
+from channeld.node.jamming import USUAL, Held, Limits, Room, Traffic
 from channeld.node.ledger import Book, Forward
 from channeld.node.world import World
 from channeld.storage.store import Batch, Store, narrow, wide
@@ -63,7 +65,8 @@ class _Part:
 
 
 class Desk:
-    """Decides arrivals. `policy` is what we ask for forwarding out of a channel."""
+    """Decides arrivals. `policy` is what we ask for forwarding out of a channel; `costs` what resolving one lock of a
+    token on chain costs, in its base units."""
 
     def __init__(
         self,
@@ -74,9 +77,12 @@ class Desk:
         *,
         policy: Callable[[Channel], Policy],
         max_expiry: int,
+        limits: Limits = USUAL,
+        costs: Callable[[Address], Amount] = lambda _: Amount(0),
     ) -> None:
         self._book, self._store, self._world, self._key = book, store, world, node_key
-        self._policy, self._max_expiry = policy, max_expiry
+        self._policy, self._max_expiry, self._costs = policy, max_expiry, costs
+        self._traffic = Traffic(limits, self._waits)
         self._parts: dict[LockKey, list[_Part]] = {}
         self._paid: set[LockKey] = set()
         self.paid: dict[LockKey, trio.Event] = {}
@@ -125,6 +131,13 @@ class Desk:
         if out.channel.id == channel.id or out.broken or out.channel.leaving or not out.channel.signs:
             raise _No(FailureCode.CHANNEL_CLOSING)
         self._check_terms(lock, told, self._policy(out.channel))
+        held = self._held(channel, lock.id, out.channel, told.amount, told.expiry)
+        slots = Room(slots=out.channel.max_locks, spendable=out.channel.spendable)
+        why = self._traffic.why_not(held, slots, self._world.now)
+        if why is not None:
+            log.info("channel=%s lock=%s not passed on: %s", channel.name, lock.id, why)
+            raise _No(FailureCode.TEMPORARY_CHANNEL_FAILURE)
+        self._traffic.add(held)
         what = Forward(
             in_channel=channel.id,
             in_lock=lock.id,
@@ -136,6 +149,21 @@ class Desk:
         tag = self._book.tag(what)
         offer = Offer(tag=tag, amount=told.amount, key=lock.key, expiry=told.expiry, onion=onward)
         out.post(offer, on_refusal=lambda _: self._refused(tag, what))
+
+    def _held(self, came: Channel, lock: LockId, out: Channel, amount: Amount, expiry: Timestamp) -> Held:
+        return Held(
+            came=(came.id, lock),
+            neighbour=came.peer,
+            out=out.id,
+            amount=amount,
+            expiry=expiry,
+            dust=amount < self._costs(out.token),
+        )
+
+    def _waits(self, channel: ChannelId, lock: LockId) -> bool:
+        """Whether that incoming lock still stands in what both have signed."""
+        actor = self._book.actors.get(channel)
+        return actor is not None and (actor.channel.we.other, lock) in actor.channel.current.body.locks
 
     def _check_terms(self, lock: Lock, told: ForwardPayload, policy: Policy) -> None:
         """Fees and times: R18 between the two locks, R17 for the outgoing one."""
@@ -240,18 +268,30 @@ class Desk:
     # -- time and restart
 
     def sweep(self) -> None:
-        """Give back sets that did not become whole in time, or of which a part has too little time left (R21)."""
+        """Give back sets that did not become whole in time, or of which a part has too little time left (R21). What is
+        over, in the book and among the paid invoices that are on disk, is forgotten."""
+        self._book.forget()
+        self._paid = {hash_ for hash_ in self._paid if not self._is_paid_on_disk(hash_)}
         for hash_, parts in list(self._parts.items()):
             old = self._world.now > min(part.at for part in parts) + SET_TIMEOUT
             if old or not all(self._stands(part) for part in parts):
                 self._return_set(hash_)
+
+    def _is_paid_on_disk(self, hash_: LockKey) -> bool:
+        return bool(self._store.rows("SELECT 1 FROM invoices WHERE hash = ? AND state = 'paid'", hash_))
 
     def _return_set(self, hash_: LockKey) -> None:
         for part in self._parts.pop(hash_, []):
             self._give_back(part.channel, part.lock, part.secret, FailureCode.PAYMENT_TIMEOUT)
 
     def recover(self) -> None:
-        """Claim again what belongs to paid invoices; decide again what nobody has decided."""
+        """Claim again what belongs to paid invoices; count again what is passed on; decide again what nobody has
+        decided."""
+        for (out, number), what in self._book.passed_on():
+            there, here = self._book.actors.get(out), self._book.actors.get(what.in_channel)
+            lock = None if there is None else our_locks(there.channel).get(number)
+            if there is not None and here is not None and lock is not None:
+                self._traffic.add(self._held(here.channel, what.in_lock, there.channel, what.amount_out, lock.expiry))
         rows = self._store.rows(
             "SELECT p.channel, p.lock, i.preimage FROM parts p JOIN invoices i ON i.hash = p.hash "
             "WHERE i.state = 'paid'",

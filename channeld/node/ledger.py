@@ -118,6 +118,36 @@ class Book:
         self._waiters: dict[tuple[ChannelId, bytes], trio.Event] = {}
         self._count = 0
 
+    def passed_on(self) -> list[tuple[Name, Forward]]:
+        """Forwards by their outgoing lock, those with an outcome included as long as they are remembered."""
+        return [(name, what) for name, what in self._offered.items() if isinstance(what, Forward)]
+
+    @property
+    def remembered(self) -> int:
+        """How many offered locks are known by name, those with an outcome that are not forgotten yet included."""
+        return len(self._offered)
+
+    def forget(self) -> None:
+        """Drop what has had its outcome, or memory would grow with each payment. A restart does not load it either.
+
+        Only of an open channel, and only a lock that its saved state has known (a turn that is being saved may hold
+        more) and that no state or queue of ours holds any more; of a forward, when upstream is done with it too.
+        """
+        by_channel: dict[ChannelId, list[LockId]] = {}
+        for channel_id, lock in self._offered:
+            by_channel.setdefault(channel_id, []).append(lock)
+        for channel_id, numbers in by_channel.items():
+            actor = self.actors.get(channel_id)
+            if actor is None or actor.channel.phase is not Phase.OPEN:
+                continue
+            standing = our_locks(actor.channel)
+            for lock in numbers:
+                what = self._offered[channel_id, lock]
+                waits = isinstance(what, Forward) and self._waits_upstream(what)
+                if lock < actor.channel.next_lock and lock not in standing and not waits:
+                    del self._offered[channel_id, lock]
+                    self._secured.discard((channel_id, lock))
+
     # -- before
 
     def tag(self, what: Forward | Attempt) -> bytes:

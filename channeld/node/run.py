@@ -261,7 +261,16 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
         randomness=house.randomness,
         nursery=tasks,
     )
-    desk = Desk(book, store, world, house.node_key, policy=house.policy, max_expiry=MAX_EXPIRY)
+    desk = Desk(
+        book,
+        store,
+        world,
+        house.node_key,
+        policy=house.policy,
+        max_expiry=MAX_EXPIRY,
+        limits=config.limits,
+        costs=lambda token: config.policy_for(token).resolving,
+    )
     at = await _listen(house, lines)
     gossip = Gossip(
         book=book,

@@ -27,6 +27,7 @@ PARTS: Final = (
     ("rules", "PART"),
     ("crashes", "PART"),
     ("power", "PART"),
+    ("decoders", "PART"),
 )
 """Module and name of each."""
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from tests.crash.enumerator import Tally, die_at, points
 from tests.crash.scenarios import SCENARIOS
-from tests.verify.part import Counts, Found, Part
+from tests.verify.part import Counts, Found, Page, Part
 
 SHARES: Final = 6
 """Chunks of each scenario: every sixth point, beginning at another."""
@@ -46,6 +46,7 @@ PART = Part(
     chunks=len(SCENARIOS) * SHARES,
     run=run,
     tools=lambda: {name: version(name) for name in ("trio",)},
+    page=Page.ENGINE,
     about=(
         "channeld/base",
         "channeld/chain",

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import Final
 
 from tests.machines.play import MACHINES, play
-from tests.verify.part import Counts, Found, Part
+from tests.verify.part import Counts, Found, Page, Part
 
 EACH: Final = 250
 """Walks of each machine in a chunk, about a minute."""
@@ -32,6 +32,7 @@ PART: Final = Part(
     chunks=40,
     run=run,
     tools=tools,
+    page=Page.ENGINE,
     about=(
         "channeld/base",
         "channeld/core",

@@ -12,7 +12,7 @@ from typing import Final
 
 from tests.machines.mutants import LIVENESS, MUTANTS
 from tests.machines.rules import caught, copy, try_one
-from tests.verify.part import Counts, Found, Part
+from tests.verify.part import Counts, Found, Page, Part
 
 
 def run(seed: int, chunk: int) -> Counts:
@@ -40,6 +40,7 @@ PART: Final = Part(
     chunks=len(MUTANTS) + 1,
     run=run,
     tools=tools,
+    page=Page.ENGINE,
     about=(
         "channeld/core",
         "channeld/node",
