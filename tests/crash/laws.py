@@ -187,10 +187,11 @@ def signatures(sim: Sim) -> None:
         if who != sim.nodes[name].key.address:
             raise Unlawful(f"{name} signs as somebody else")
         place = (bytes(who), bytes(message.channel_id), version)
+        new = place not in known
         if known.setdefault(place, digest) != digest:
             raise Unlawful(f"{name} has signed version {version} twice, with two contents")
         top = highest.get(place[:2], -1)
-        if place not in known and version <= top:
+        if new and version <= top:
             raise Unlawful(f"{name} has signed version {version} after {top}")
         highest[place[:2]] = max(top, version)
 

@@ -334,9 +334,10 @@ async def reorg_secret(sim: Sim, actor: type[Actor]) -> Played:
     sim.watching = True
 
     async def reorganise() -> None:
-        while not any(done.tx.name == "register" for block in sim.chain.blocks for done in block.mined):
-            await trio.sleep(0.5)
-        sim.chain.reorganise(2, drop=lambda tx: tx.name == "register")
+        with trio.move_on_after(150):  # after a death the lock may have come back instead: nothing is registered then
+            while not any(done.tx.name == "register" for block in sim.chain.blocks for done in block.mined):
+                await trio.sleep(0.5)
+            sim.chain.reorganise(2, drop=lambda tx: tx.name == "register")
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(reorganise)
