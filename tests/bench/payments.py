@@ -55,6 +55,8 @@ class Found:
 
     samples: list[float] = field(default_factory=list)
     spent: dict[str, list[float]] = field(default_factory=dict)
+    said: str = ""
+    """What else there is to say, in place of that."""
 
     def spent_since(self, before: dict[str, float], after: dict[str, float], count: int) -> None:
         for name, seconds in after.items():
@@ -62,7 +64,7 @@ class Found:
 
     @property
     def note(self) -> str:
-        return "CPU µs each: " + ", ".join(f"{name} {min(all_):,.0f}" for name, all_ in self.spent.items())
+        return self.said or "CPU µs each: " + ", ".join(f"{name} {min(all_):,.0f}" for name, all_ in self.spent.items())
 
 
 @dataclass(eq=False, kw_only=True)

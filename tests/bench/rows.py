@@ -219,6 +219,18 @@ def _latencies() -> tuple[Row, ...]:
     )
 
 
+def _hostile() -> tuple[Row, ...]:
+    return (
+        Row(
+            name="hostile_latency_ratio",
+            what="a lone payment's median time while 1,000 strangers attack the payee's port, by that before",
+            unit="x",
+            target=2,
+            better="lower",
+        ),
+    )
+
+
 _DRIVEN: Final = "its own bytecode on anvil 1.7.1, same amounts, token and steady state"
 
 
@@ -238,7 +250,7 @@ def _gas() -> tuple[Row, ...]:
     )
 
 
-ROWS: Final[Mapping[str, Row]] = {row.name: row for row in (*_rates(), *_latencies(), *_gas())}
+ROWS: Final[Mapping[str, Row]] = {row.name: row for row in (*_rates(), *_latencies(), *_hostile(), *_gas())}
 
 LEFT_OUT: Final[Mapping[str, str]] = {
     "route_cold_median_ms": "the search over a graph of the main net's size is not written yet",
