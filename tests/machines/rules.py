@@ -74,9 +74,9 @@ def machine(home: Path) -> str:
     return f"{said['found'][0]}, seed {said['found'][1]}" if said["found"] else ""
 
 
-def first_failing(home: Path) -> str:
+def first_failing(home: Path, suites: tuple[str, ...]) -> str:
     """The first unit test that fails on the code in `home`, or an empty string."""
-    for suite in SUITES:
+    for suite in suites:
         run = _run(home, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", suite)
         if run is None:
             return f"{suite} does not end"
@@ -88,9 +88,14 @@ def first_failing(home: Path) -> str:
     return ""
 
 
-def caught(home: Path) -> str:
-    """What fails on the code in `home`: a machine with its seed, else a test; an empty string if nothing does."""
-    return machine(home) or first_failing(home)
+def caught(home: Path, file: str = "core/") -> str:
+    """What fails on the code in `home`, broken in `file`: a machine with its seed, else a test; else an empty string.
+
+    The machines play the core; what is broken in the node goes to the node's tests at once.
+    """
+    if not file.startswith("core/"):
+        return first_failing(home, SUITES[1:])
+    return machine(home) or first_failing(home, SUITES)
 
 
 def try_one(mutant: Mutant, home: Path) -> str:
@@ -101,7 +106,7 @@ def try_one(mutant: Mutant, home: Path) -> str:
         raise Unfit(f"{mutant.name}: its source stands {source.count(mutant.old)} times in {mutant.file}")
     path.write_text(source.replace(mutant.old, mutant.new), encoding="utf-8")
     try:
-        return caught(home)
+        return caught(home, mutant.file)
     finally:
         path.write_text(source, encoding="utf-8")
 

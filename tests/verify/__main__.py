@@ -24,6 +24,7 @@ PARTS: Final = (
     ("guards", "PART"),
     ("mutants", "PART"),
     ("machines", "PART"),
+    ("cluster", "PART"),
     ("rules", "PART"),
     ("crashes", "PART"),
     ("power", "PART"),

@@ -1,0 +1,56 @@
+"""Part "cluster": three to five whole daemons at once, by the seed: pay, die, cut, reorganise, cheat, restore."""
+
+from __future__ import annotations
+
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from tests.machines.cluster import run as play
+from tests.verify.part import Counts, Found, Part
+
+EACH: Final = 40
+"""Runs in a chunk, about a minute."""
+
+
+def run(seed: int, chunk: int) -> Counts:
+    met: Counter[str] = Counter()
+    for number in range(EACH):
+        drawn = seed * 1_000_000 + chunk * EACH + number
+        with TemporaryDirectory() as folder:
+            try:
+                met += play(drawn, Path(folder))
+            except* AssertionError as found:
+                raise Found(f"with seed {drawn}: {found.exceptions}") from found
+    return {
+        "runs": EACH,
+        "deaths": met["deaths"],
+        "reorgs": met["reorgs"],
+        "payments": met["payment succeeded"],
+        "old states closed": met["old states closed"],
+        "copies restored": met["restored"],
+        "wei lost": 0,
+    }
+
+
+def tools() -> dict[str, str]:
+    return {"trio": version("trio")}
+
+
+PART: Final = Part(
+    name="cluster",
+    what="three to five whole daemons on a bad wire and an unsteady chain, settled and audited to the wei",
+    chunks=50,
+    run=run,
+    tools=tools,
+    about=(
+        "channeld",
+        "routing",
+        "tests/machines/cluster.py",
+        "tests/crash",
+        "tests/contracts/model.py",
+        "tests/verify/cluster.py",
+    ),
+)
