@@ -81,7 +81,7 @@ class SqliteStore:
         try:
             self._writer = _open(path, connect, _migrate)
             self._reader = self._writer if str(path) == MEMORY else _open(path, connect)
-        except _DAMAGED as fault:
+        except (*_DAMAGED, Malformed, Broken) as fault:
             raise Refused("bad_database", f"{path}: {fault}", "is it a channeld database?") from fault
         try:
             self.epoch = self._take_over(b"" if str(path) == MEMORY else place_of(Path(path)), moved)
