@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from tests.machines.cluster import run as play
-from tests.verify.part import Counts, Found, Part
+from tests.verify.part import Counts, Found, Page, Part
 
 EACH: Final = 40
 """Runs in a chunk, about a minute."""
@@ -45,6 +45,7 @@ PART: Final = Part(
     chunks=50,
     run=run,
     tools=tools,
+    page=Page.ENGINE,
     about=(
         "channeld",
         "routing",
