@@ -29,7 +29,7 @@ from channeld.base.units import (
     Timestamp,
     Version,
 )
-from channeld.core.channel import Body, Channel, Session
+from channeld.core.channel import ZERO, Body, Channel, OnChain, Session
 from channeld.core.effects import Note, Step
 from channeld.core.events import (
     Connected,
@@ -54,6 +54,8 @@ PERIOD: Final = Seconds(600)
 SALT_A, SALT_B = b"\x0a" * 32, b"\x0b" * 32
 START: Final = Timestamp(1_000_000)
 ONION: Final = b"onion"
+CLOSE: Final = OnChain(closer=Side.A, version=Version(0), body_hash=ZERO, deadline=Timestamp(START + 600))
+"""A close without a state, as the chain shows it."""
 
 
 def terms(nonce: int = 1) -> Terms:

@@ -100,6 +100,7 @@ def _faults() -> dict[str, Fault]:
             "channel_frozen": "the channel signs no more states; it can only be closed",
             "channel_not_open": "the channel is opening, closing or closed",
             "command_failed": "a command that the demo runs failed",
+            "copied_database": "the database was copied, moved or restored; say which before it is used",
             "demo_failed": "a line of the demo did not come true",
             "deploy_failed": "a contract was not deployed",
             "no_proxy": "the deployment proxy is not on this chain and cannot be put there",

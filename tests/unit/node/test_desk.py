@@ -13,7 +13,7 @@ from channeld.core.channel import Phase
 from channeld.core.messages import FailLock, FulfilLock
 from channeld.node.loop import Actor
 from channeld.storage.sqlite import SqliteStore
-from tests.roles import START, preimage
+from tests.roles import CLOSE, START, preimage
 from tests.unit.node.parts import FIRST, channel_with_lock, final_packet, parts, renamed
 
 FAR = START + 3_600
@@ -48,7 +48,8 @@ async def test_a_lock_in_a_channel_that_has_stopped_pays_nothing(nursery: trio.N
     """R21, R8: after a restart an undecided lock may lie in a channel that was closed meanwhile."""
     with parts(nursery) as node:
         hash_ = await node.invoice(1, 100, NATIVE)
-        dead = await node.add(replace(channel_with_lock(1, 100), phase=phase))
+        case = CLOSE if phase in (Phase.CLOSING, Phase.SETTLED) else None
+        dead = await node.add(replace(channel_with_lock(1, 100), phase=phase, onchain=case))
         node.desk.arrived(dead.channel, dead.channel.current.body.locks[Side.A, FIRST], final_packet(1, 100, 100, FAR))
         await node.quiet()
         assert (answer(dead), node.state(hash_)) == ("kept", "open")
@@ -61,7 +62,7 @@ async def test_a_set_is_not_released_when_a_part_of_it_has_stopped(nursery: trio
         one = await node.add(renamed(channel_with_lock(1, 60), 7))
         two = await node.add(renamed(channel_with_lock(1, 40), 8))
         node.desk.arrived(one.channel, one.channel.current.body.locks[Side.A, FIRST], final_packet(1, 60, 100, FAR))
-        one.channel = replace(one.channel, phase=Phase.CLOSING)
+        one.channel = replace(one.channel, phase=Phase.CLOSING, onchain=CLOSE)
         node.desk.arrived(two.channel, two.channel.current.body.locks[Side.A, FIRST], final_packet(1, 40, 100, FAR))
         await node.quiet()
         assert (answer(one), answer(two), node.state(hash_)) == ("kept", "failed", "open")

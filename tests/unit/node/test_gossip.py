@@ -34,6 +34,7 @@ from channeld.wire import messages as wire
 from channeld.wire.address import HostPort, NodeAddress
 from routing.fees import Policy
 from routing.graph import Graph
+from tests.roles import CLOSE
 
 NOW = Timestamp(1_000_000)
 DOMAIN = Domain(chain_id=31337, manager=Address(b"\7" * 20))
@@ -329,7 +330,7 @@ async def test_a_channel_that_freezes_is_disabled_and_one_that_closes_is_forgott
     await until(lambda: (policy := merchant.graph.policy(id_, Side.B)) is not None and policy.disabled)
     policy = merchant.graph.policy(id_, Side.A)
     assert policy is not None and not policy.disabled
-    hub.turn(id_, phase=Phase.CLOSING)
+    hub.turn(id_, phase=Phase.CLOSING, onchain=CLOSE)
     assert id_ not in hub.graph
     merchant.gossip.seen_gone(id_)
     assert id_ not in merchant.graph and not merchant.gossip.known.nodes
@@ -344,7 +345,7 @@ async def test_a_close_that_a_reorg_takes_back_is_announced_again(nursery: trio.
     opened(id_, opener, hub)
     await until(lambda: opener.knows(id_) and hub.knows(id_))
     for node in (opener, hub):
-        node.turn(id_, phase=Phase.CLOSING)
+        node.turn(id_, phase=Phase.CLOSING, onchain=CLOSE)
     await trio.sleep(0.1)
     assert id_ not in opener.graph and id_ not in hub.graph
     opened(id_, opener)
