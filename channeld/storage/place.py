@@ -3,7 +3,8 @@
 A copied database is a trap: it does not know what the original has signed since. So a database remembers the place it
 was opened at, its inode and the machine, and an open elsewhere is refused until its owner says what happened. A file
 that is renamed, or whose folder is, keeps its inode. What brings back the same file at the same place with old bytes in
-it (a snapshot of the whole machine) is not seen here: towers and peers tell, or the owner does.
+it (a snapshot of the whole machine, a copy written over the file, one that gets a freed inode again) is not seen here:
+towers and peers tell, or the owner does.
 """
 
 from __future__ import annotations

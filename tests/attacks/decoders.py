@@ -476,7 +476,9 @@ TARGETS: Final = tuple(
 NOT_HERE: Final = {
     "api.kinds": "the kinds of one field; `request` goes through all of them",
     "chain.bindings.Contracts.fact": "logs of our own RPC; tests/chain/test_bindings.py",
+    "node.tower_ask.read_copy": "made of open_backup and open_blob, which have targets; tests/unit/node/test_towers.py",
     "node.towers.Towers.load": "rows of the towers' table, read inside a running node",
+    "storage.sqlite.SqliteStore.channels": "what `load` says, in other words; tests/promises/test_damage.py",
     "wire.handshake.Initiator.act_one": "reads an id of our own settings; tests/wire/test_handshake.py",
 }
 """Decoders without a target, and why."""

@@ -138,9 +138,10 @@ async def test_a_backup_is_only_closed_and_its_honest_peer_helps(town: Stage) ->
         assert await _pay(payer, opened, 10 * DOLLAR) == "succeeded"
     start = await wallet(payer), await wallet(payee)
     await payee.kill()
-    for file in home.glob("node.sqlite3*"):
+    for file in home.glob("node.sqlite3-*"):
         file.unlink()
-    shutil.copyfile(town.root / "backup", home / "node.sqlite3")
+    shutil.copyfile(town.root / "backup", home / "copy")  # beside the old one, whose inode it must not get
+    (home / "copy").replace(home / "node.sqlite3")
     old = _signed(home)
     error = await _refused(payee)
     assert error["code"] == "copied_database"

@@ -168,7 +168,7 @@ def channel_between(opener: Node, acceptor: Node, *, nonce: int = 1, public: boo
 
 def opened(id_: ChannelId, *nodes: Node) -> None:
     for node in nodes:
-        node.turn(id_, phase=Phase.OPEN)
+        node.turn(id_, phase=Phase.OPEN, onchain=None)
 
 
 async def started(nursery: trio.Nursery, *roles: str) -> list[Node]:
