@@ -62,8 +62,8 @@ def run(passphrase_file: str | None, restored: bool, moved: bool, **flags: Any) 
     begin("debug" if here.verbose else config.log_level, config.log_format)
     with locked(config.data_dir):
         key = key_of(config.data_dir, passphrase_file)
-        from channeld.node.restoring import Origin
         from channeld.node.run import run as run_node
+        from channeld.storage.place import Origin
 
         origin = Origin.COPY if restored else Origin.MOVED if moved else Origin.SAME
         serve(partial(run_node, config, key, origin=origin), config.socket, NODE, here)

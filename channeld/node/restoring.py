@@ -2,14 +2,14 @@
 
 A copy does not know what the original has signed since. Going on from it would sign a version twice, and a version
 signed twice is money given away. So the channels of a copy are in recovery for good (R16): they sign no state, adopt
-what towers and peers prove with our own signature, and can only be closed. This is said before anything else runs.
+what towers and peers prove with our own signature, and can only be closed. This is said before anything else runs, and
+until it is on disk the database belongs nowhere: after a start that dies halfway it has to be said again.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from enum import Enum
 from typing import Final
 
 from channeld.base.keys import Key
@@ -20,18 +20,6 @@ from channeld.node.ledger import Events
 from channeld.storage.store import Batch, Store
 
 log = logging.getLogger(__name__)
-
-
-class Origin(Enum):
-    """Where a database comes from."""
-
-    SAME = "same"
-    """It was never anywhere else: the usual start."""
-    MOVED = "moved"
-    """It stands elsewhere than before, and is the newest and the only one: its owner vouches for that."""
-    COPY = "copy"
-    """A backup, or an old state of the machine: other copies may have gone on."""
-
 
 REASON: Final = "its owner says that the database is a copy"
 

@@ -39,11 +39,12 @@ from channeld.node.lines import Lines
 from channeld.node.loop import Actor
 from channeld.node.opening import Openings
 from channeld.node.payments import Payments
-from channeld.node.restoring import Origin, recover_all
+from channeld.node.restoring import recover_all
 from channeld.node.service import Service
 from channeld.node.towers import Towers
 from channeld.node.world import World
 from channeld.peers.net import Net, Tcp
+from channeld.storage.place import Origin
 from channeld.storage.sqlite import SqliteStore
 from channeld.wire.address import HostPort, NodeAddress, node_address
 from routing.fees import Policy
@@ -78,8 +79,8 @@ class Outside:
     """What a node stands on besides time, chance and its key: TCP, a file, and HTTP, unless others are passed."""
 
     net: Net = Tcp()
-    store: Callable[[Path, bool], SqliteStore] = lambda path, moved: SqliteStore(path, moved=moved)
-    """Opens the database in a file of the data directory; True: its owner vouches for it though it stands elsewhere."""
+    store: Callable[[Path, Origin], SqliteStore] = lambda path, origin: SqliteStore(path, origin=origin)
+    """Opens the database in a file of the data directory."""
     chain: Callable[[Config, AsyncExitStack], Awaitable[RpcChain]] = connect
     """Connects to a chain that has our contracts; what it opens is closed with the stack."""
     actor: type[Actor] = Actor
@@ -179,11 +180,12 @@ async def _run(
     network, node_key = config.network, key.derive("node")
     domain = Domain(chain_id=network.chain_id, manager=config.manager)
     chain = await outside.chain(config, stack)
-    store = outside.store(config.data_dir / STORE, origin is not Origin.SAME)
+    store = outside.store(config.data_dir / STORE, origin)
     stack.callback(store.close)
     _same_account(store, key, domain)
     if origin is Origin.COPY:
         await recover_all(store, key, lambda: int(clock()))
+        store.stand_here()
     sender = Sender(
         chain.rpc,
         key,

@@ -10,11 +10,25 @@ towers and peers tell, or the owner does.
 from __future__ import annotations
 
 import hashlib
+from enum import Enum
 from pathlib import Path
 from typing import Final
 
 MACHINE: Final = Path("/etc/machine-id")
 """Linux's own; where there is none, or it cannot be read, the inode speaks alone."""
+NOWHERE: Final = b"nowhere"
+"""The place of a copy whose channels are not in recovery yet; no file stands there."""
+
+
+class Origin(Enum):
+    """Where a database comes from."""
+
+    SAME = "same"
+    """It was never anywhere else: the usual start."""
+    MOVED = "moved"
+    """It stands elsewhere than before, and is the newest and the only one: its owner vouches for that."""
+    COPY = "copy"
+    """A backup, or an old state of the machine: other copies may have gone on."""
 
 
 def place_of(path: Path, machine: Path = MACHINE) -> bytes:

@@ -28,7 +28,7 @@ import trio
 from channeld.base.errors import Broken, Malformed, Refused, StoreFailed
 from channeld.core.channel import Channel
 from channeld.core.saved import load
-from channeld.storage.place import place_of
+from channeld.storage.place import NOWHERE, Origin, place_of
 from channeld.storage.store import Batch, Row, checksum
 
 log = logging.getLogger(__name__)
@@ -63,11 +63,12 @@ def _connect(path: str) -> sqlite3.Connection:
 class SqliteStore:
     """`path`: the database file, made if it is not there; ":memory:" keeps nothing."""
 
-    def __init__(self, path: Path | str, *, moved: bool = False, connect: Connect = _connect) -> None:
+    def __init__(self, path: Path | str, *, origin: Origin = Origin.SAME, connect: Connect = _connect) -> None:
         """Open the database and take it over: whoever had it saves nothing more.
 
         Args:
-            moved: its owner vouches that the file is the newest and the only one, though it stands elsewhere.
+            origin: what its owner says of the file. A COPY stands nowhere until `stand_here`: whoever opens it before
+                has to say again what it is.
 
         Raises:
             Refused: `bad_database`: not a database of ours, or one of a newer program; `copied_database`: it stands
@@ -84,10 +85,8 @@ class SqliteStore:
         except (*_DAMAGED, Malformed, Broken) as fault:
             raise Refused("bad_database", f"{path}: {fault}", "is it a channeld database?") from fault
         try:
-            self.epoch = self._take_over(b"" if str(path) == MEMORY else place_of(Path(path)), moved)
-        except _DAMAGED as fault:
-            self.close()
-            raise Refused("bad_database", f"{path}: {fault}", "is there room on the disk?") from fault
+            self._place = b"" if str(path) == MEMORY else place_of(Path(path))
+            self.epoch = self._take_over(origin)
         except (Refused, OSError):
             self.close()
             raise
@@ -191,8 +190,20 @@ class SqliteStore:
             text = f"another process has opened the database (epoch {epoch}, ours is {self.epoch}); nothing is signed"
             raise StoreFailed("fenced", text, "run one daemon on a data directory")
 
-    def _take_over(self, place: bytes, moved: bool) -> int:
-        """Raise the epoch; the new one. Refused: `copied_database`."""
+    def stand_here(self) -> None:
+        """A copy's channels are in recovery, on disk: from here on its place is its own. Refused: as when opened."""
+        self.epoch = self._take_over(Origin.MOVED)
+
+    def _take_over(self, origin: Origin) -> int:
+        """Raise the epoch; the new one. Refused: `copied_database`, `bad_database`."""
+        try:
+            return self._raise_epoch(origin)
+        except _DAMAGED as fault:
+            raise Refused(
+                "bad_database", f"the owner cannot be written: {fault}", "is there room on the disk?"
+            ) from fault
+
+    def _raise_epoch(self, origin: Origin) -> int:
         cursor = self._writer.cursor()
         cursor.execute("BEGIN IMMEDIATE")
         try:
@@ -202,11 +213,12 @@ class SqliteStore:
                     "bad_database", "the database has no owner's row", "the file is damaged: do not go on with it"
                 )
             ((epoch, known),) = rows
-            if known not in (b"", place) and not moved:
+            if known not in (b"", self._place) and origin is Origin.SAME:
                 text = "the database is not where channeld left it: it was copied, moved or restored"
                 hint = "--restored if there is or was another copy: its channels will only be closed; else --moved"
                 raise Refused("copied_database", text, hint)
-            cursor.execute("UPDATE owner SET epoch = ?, place = ?", (epoch + 1, place))
+            stands = NOWHERE if origin is Origin.COPY else self._place
+            cursor.execute("UPDATE owner SET epoch = ?, place = ?", (epoch + 1, stands))
             cursor.execute("COMMIT")
         finally:
             if self._writer.in_transaction:

@@ -56,6 +56,7 @@ from channeld.node.service import Service
 from channeld.peers.dial import dial
 from channeld.peers.listen import listen
 from channeld.peers.talk import PeerStream
+from channeld.storage.place import Origin
 from channeld.storage.sqlite import SqliteStore
 from channeld.storage.store import Batch
 from channeld.wire import messages as wire
@@ -189,8 +190,8 @@ def save_name(batch: Batch) -> str:
 class WatchedStore(SqliteStore):
     """The store, one batch at a time, so that a run can be repeated; each is a point."""
 
-    def __init__(self, path: Path, moved: bool, life: Life) -> None:
-        super().__init__(path, moved=moved)
+    def __init__(self, path: Path, origin: Origin, life: Life) -> None:
+        super().__init__(path, origin=origin)
         self._life, self._turn = life, trio.Lock()
 
     async def commit(self, batch: Batch) -> None:
@@ -370,7 +371,7 @@ class Node:
 
         outside = Outside(
             net=MemoryNet(life),
-            store=lambda path, moved: WatchedStore(path, moved, life),
+            store=lambda path, origin: WatchedStore(path, origin, life),
             chain=chain,
             actor=self.actor,
         )

@@ -21,6 +21,7 @@ from channeld.base.errors import ChanneldError
 from channeld.base.units import Side
 from channeld.core.channel import Channel
 from channeld.core.saved import save
+from channeld.storage.place import Origin
 from channeld.storage.sqlite import SqliteStore
 from channeld.storage.store import Batch, wide
 from tests.power.disk import Disk, connect, image
@@ -90,7 +91,7 @@ def judge(folder: Path, every: list[Turn], promised: int) -> int:
     """How many batches the image in `folder` holds; `Lost` if it breaks the promise."""
     path = folder / FILE
     try:
-        SqliteStore(path, moved=True).close()
+        SqliteStore(path, origin=Origin.MOVED).close()
     except ChanneldError as fault:
         raise Lost(f"does not open: {fault}") from fault
     database = sqlite3.connect(path)

@@ -18,6 +18,7 @@ import trio
 
 from channeld.base.errors import Broken, Malformed, Refused
 from channeld.core.saved import load, save
+from channeld.storage.place import Origin
 from channeld.storage.sqlite import SqliteStore
 from channeld.storage.store import Batch
 from tests.unit.core.test_saved import CHANNELS
@@ -75,7 +76,7 @@ def damaged(path: Path, *sql: str, values: tuple[object, ...] = ()) -> Iterator[
         for one in sql:
             connection.execute(one, values)
         connection.commit()
-    store = SqliteStore(path, moved=True)
+    store = SqliteStore(path, origin=Origin.MOVED)
     try:
         yield store
     finally:
@@ -133,7 +134,7 @@ def test_a_damaged_page_is_refused_or_reads_the_same(path: Path, tmp_path: Path)
 
 def reads(path: Path, before: list[bytes]) -> str:
     try:
-        with closing(SqliteStore(path, moved=True)) as store:
+        with closing(SqliteStore(path, origin=Origin.MOVED)) as store:
             return "the same" if [save(channel) for channel in store.channels()] == before else "another"
     except Refused as fault:
         return fault.code
@@ -145,5 +146,5 @@ def test_a_file_cut_short_is_refused(path: Path, tmp_path: Path):
     with short.open("r+b") as file:
         file.truncate(path.stat().st_size // 2)
     with pytest.raises(Refused) as told:
-        SqliteStore(short, moved=True)
+        SqliteStore(short, origin=Origin.MOVED)
     assert told.value.code == "bad_database"

@@ -23,7 +23,7 @@ from channeld.base.units import Side
 from channeld.core.channel import Channel
 from channeld.core.events import Propose
 from channeld.core.machine import step
-from channeld.storage.place import place_of
+from channeld.storage.place import Origin, place_of
 from channeld.storage.sqlite import SqliteStore
 from channeld.storage.store import Batch
 from tests.roles import OPENER_KEY, Pair, open_pair, pay
@@ -231,13 +231,32 @@ async def test_a_copy_is_refused_until_its_owner_has_said_what_it_is(path: Path,
             SqliteStore(copy)
         assert told.value.code == "copied_database"
         assert "--restored" in told.value.hint
-    accepted = SqliteStore(copy, moved=True)
+    accepted = SqliteStore(copy, origin=Origin.MOVED)
     assert names(accepted) == ["kept"]
     accepted.close()
     SqliteStore(copy).close()
     again = SqliteStore(path)
     assert names(again) == ["kept"], "the original is as good as before"
     again.close()
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+async def test_a_restore_that_dies_halfway_must_be_said_again(path: Path, tmp_path: Path, elsewhere: bool):
+    """Its channels are not in recovery yet: a start without a word would go on signing from an old state."""
+    SqliteStore(path).close()
+    copy = tmp_path / "copy.sqlite3" if elsewhere else path
+    if elsewhere:
+        shutil.copyfile(path, copy)
+    SqliteStore(copy, origin=Origin.COPY).close()  # and dies
+    with pytest.raises(Refused) as told:
+        SqliteStore(copy)
+    assert told.value.code == "copied_database"
+    again = SqliteStore(copy, origin=Origin.COPY)
+    await again.commit(note("in recovery"))
+    again.stand_here()
+    await again.commit(note("goes on"))
+    again.close()
+    SqliteStore(copy).close()
 
 
 def test_a_folder_that_is_renamed_is_no_copy(tmp_path: Path):

@@ -48,7 +48,7 @@ def run(seed: int, chunk: int) -> Counts:
     if reason:
         raise RuntimeError(reason)
     lemma, guard = GUARDS[chunk]
-    folder = forge.ROOT / "build" / "guards"
+    folder = forge.ROOT / "build" / "guards" / str(chunk)  # its own: two runs at once would compile each other's
     halmos.prepare(folder, init_code(without(guard), folder / "broken"))
     verdicts, said = halmos.prove(folder, lemma.name, guard.case, quick=True)
     if [one.end for one in verdicts] != ["FAIL"]:
