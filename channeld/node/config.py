@@ -26,7 +26,7 @@ from channeld.base.settings import (
 )
 from channeld.base.units import MAX_AMOUNT, NATIVE, Address, Amount, Seconds
 from channeld.chain.networks import Network
-from channeld.node.jamming import Limits
+from channeld.node.jamming import USUAL, Limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,29 +99,35 @@ class Config:
     slots_share: int = setting(
         "forwarding.slots_share",
         whole(1, 100),
-        80,
+        USUAL.slots_share,
         "most of a channel's slots that locks from one neighbour may take",
         unit="percent",
     )
     value_share: int = setting(
         "forwarding.value_share",
         whole(1, 100),
-        80,
+        USUAL.value_share,
         "most of what a channel can send that locks from one neighbour may hold",
         unit="percent",
     )
     usual_hold: Seconds = setting(
         "forwarding.usual_hold",
         whole(60, 30 * 86_400),
-        Seconds(14_400),
+        USUAL.usual,
         "a lock takes a slot for every so long it may hang",
         unit="s",
     )
     max_uneconomic: int = setting(
-        "forwarding.max_uneconomic", whole(0, 512), 32, "locks of a channel not worth resolving on chain, passed on"
+        "forwarding.max_uneconomic",
+        whole(0, 512),
+        USUAL.uneconomic,
+        "locks of a channel not worth resolving on chain, passed on",
     )
     max_uneconomic_in_all: int = setting(
-        "forwarding.max_uneconomic_in_all", whole(0, 1_000_000), 256, "the same in all channels together"
+        "forwarding.max_uneconomic_in_all",
+        whole(0, 1_000_000),
+        USUAL.uneconomic_in_all,
+        "the same in all channels together",
     )
     max_fee_ppm: int = setting(
         "payments.max_fee_ppm",

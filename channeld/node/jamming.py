@@ -30,7 +30,7 @@ class Limits:
 
     slots_share: int = 80
     value_share: int = 80
-    usual: Seconds = Seconds(3_600)
+    usual: Seconds = Seconds(14_400)
     """A lock counts as one slot for every so many seconds it may hang."""
     uneconomic: int = 32
     """Locks not worth resolving on chain, in one channel, both ways."""

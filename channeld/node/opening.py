@@ -355,7 +355,9 @@ class Openings:
 
     def changed(self, channel: Channel) -> None:
         """Our own deposit follows the opener's, so that asking for one costs a stranger as much."""
-        if channel.id in self._to_fund and channel.session is Session.LIVE:
+        if channel.phase is not Phase.OPENING:
+            self._to_fund.pop(channel.id, None)  # frozen or over: money would go in only to wait for its way out
+        elif channel.id in self._to_fund and channel.session is Session.LIVE:
             self._nursery.start_soon(self._fund, channel, self._to_fund.pop(channel.id))
         if channel.id in self._to_match and channel.told[Side.A]:
             self._nursery.start_soon(self._fund, channel, self._to_match.pop(channel.id))

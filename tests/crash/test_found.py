@@ -40,3 +40,27 @@ def test_nothing_is_paid_into_a_channel_that_the_peer_does_not_know(who: str, wh
 
     with fresh_folder() as folder:
         simulate(program, Path(folder), doomed=Point(who, where, 1, when))
+
+
+def test_nothing_is_paid_into_a_channel_that_is_given_up_before_the_peer_has_come_back() -> None:
+    """The deposit waited for the peer alone: closed meanwhile by its owner, the channel was paid into all the same."""
+
+    async def program(sim: Sim) -> None:
+        payer, payee = await sim.node("payer"), await sim.node("payee")
+        sim.down_for = 20.0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(payer.open, payee, 1_000)
+            while not sim.deaths:
+                await trio.sleep(0.1)
+            (opened,) = payer.service.book.actors
+            sim.chain.held = True  # the close waits, so the channel is frozen when the peer comes
+            with trio.move_on_after(5):
+                await payer.ask("close_channel", channel_id=opened, force=True, timeout=5)
+            await payer.until(lambda: payer.channel(opened)["connected"])
+            await trio.sleep(20)
+            nursery.cancel_scope.cancel()
+        assert sim.deaths == 1
+        assert [tx.name for tx in sim.chain.pool] == ["close"]
+
+    with fresh_folder() as folder:
+        simulate(program, Path(folder), doomed=Point("payee", "save channels+openings", 1, "after"))
