@@ -56,10 +56,15 @@ async def channel(actor: Actor, channel_id: str) -> dict[str, Any]:
         return dict((await client.list_channels(channel_id=channel_id))["channels"][0])
 
 
-async def balances(actor: Actor) -> dict[str, int]:
-    """ours of each channel."""
-    async with actor.client() as client:
-        return {one["channel_id"]: int(one["ours"]) for one in (await client.list_channels())["channels"]}
+async def balances(actor: Actor, patience: float = 30.0) -> dict[str, int]:
+    """ours of each channel once no lock is pending in an open one: a payment ends before every hop's books show it."""
+    with trio.fail_after(patience):
+        async with actor.client() as client:
+            shown = (await client.list_channels())["channels"]
+            while any(one["locks"] and one["state"] == "open" for one in shown):
+                await trio.sleep(0.1)
+                shown = (await client.list_channels())["channels"]
+    return {one["channel_id"]: int(one["ours"]) for one in shown}
 
 
 async def wallet(actor: Actor, symbol: str = "DemoUSD") -> int:
