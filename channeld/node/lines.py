@@ -306,6 +306,8 @@ class Lines:
                 pass
             case wire.Error():
                 self._error(line, message)
+                if message.code == "unknown_channel":
+                    await self.openings.heard(line, message)
             case wire.OpenChannel() | wire.AcceptChannel() | wire.ChannelAgreed() | wire.OpenRefused():
                 await self.openings.heard(line, message)
             case (

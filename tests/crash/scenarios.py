@@ -79,6 +79,9 @@ async def open_(sim: Sim, actor: type[Actor]) -> Played:
     opened = await payer.open(payee, DEPOSIT)
     if await payer.transfer(opened, [5], "first") == "failed":
         raise Unlawful("a new channel does not pay")
+    paid_into = [name for name, channel in sim.chain.model.channels.items() if channel.holds]
+    if paid_into != [opened.hex()]:
+        raise Unlawful(f"one channel was asked for, {len(paid_into)} have money in them")
     await quiet((payer, payee))
     return Played(honest=(payer, payee))
 

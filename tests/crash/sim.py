@@ -573,6 +573,8 @@ class Sim:
         self.chain = ModelChain(clock=self.time, domain=DOMAIN, registry=REGISTRY, token=TOKEN)
         self.judge: Callable[[str, str, wire.Message], float | None] = lambda sender, to, message: 0.0
         """(sender, receiver, message) -> seconds of delay, or None: the line is cut instead."""
+        self.passed: Callable[[Point], None] = lambda point: None
+        """Told of each point that is counted, as it is passed."""
         self._counts: Counter[tuple[str, str, str]] = Counter()
         self._held = 0
 
@@ -624,6 +626,7 @@ class Sim:
         self._counts[node, name, when] += 1
         point = Point(node, name, self._counts[node, name, when], when)
         self.points.append(point)
+        self.passed(point)
         if point != self.doomed:
             return False
         self.deaths += 1
