@@ -148,3 +148,11 @@ def test_a_line_that_ends_while_a_channel_is_saved_leaves_it_an_actor(who: str) 
 
     with fresh_folder() as folder:
         simulate(program, folder)
+
+
+def test_a_second_line_to_a_peer_that_is_being_dialled_may_end() -> None:
+    """The peer comes back after a while, the node that dials it again and its caller who asks for a channel reach it at
+    the same moment. One of the two lines ends, and the whole node ended with it."""
+    point = Point("payee", "save channels+events+facts", 1, "after")
+    with fresh_folder() as folder:
+        assert scenarios.run("open", folder, seed=1, doomed=point, down_for=90.0).deaths == 1
