@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import trio
 
@@ -157,9 +157,14 @@ async def _save_of(home: Path, most: float = 1.0) -> None:
 
 async def _settle(town: Stage, actors: Sequence[Actor], load: Load, signed: Signed, counts: Counter[str]) -> None:
     """Everything to its end, and the audit."""
+    for opened in load.channels:
+        await _open_still(actors, opened)
     await _within("nothing comes to rest", _rest, actors)
     for opened in load.channels:
-        await _agree(actors, opened)
+        one, other = await _open_still(actors, opened)
+        names, mirrored = ("ours", "theirs", "version"), ("theirs", "ours", "version")
+        if [one[name] for name in names] != [other[name] for name in mirrored]:
+            raise Wrong(f"the two sides of {opened[:10]} differ: {one} {other}")
     await _within("channels do not close", close_all, actors, load.told)
     for actor in actors:
         await actor.kill()
@@ -191,18 +196,15 @@ async def _rest(actors: Sequence[Actor]) -> None:
             await trio.sleep(0.1)
 
 
-async def _agree(actors: Sequence[Actor], opened: str) -> None:
-    """A channel nobody asked to close is open, and both sides say the same of it."""
+async def _open_still(actors: Sequence[Actor], opened: str) -> list[dict[str, Any]]:
+    """Both sides of a channel that nobody asked to close. Wrong: it is not open."""
     sides = []
     for actor in actors:
         every = (await ask(actor, "list_channels"))["channels"]
         sides += [one for one in every if one["channel_id"] == opened]
     if any(one["state"] != "open" or one["frozen"] for one in sides):
         raise Wrong(f"{opened[:10]} was closed without cause: {[(one['state'], one['detail']) for one in sides]}")
-    one, other = sides
-    mirrored = ("ours", "theirs", "version"), ("theirs", "ours", "version")
-    if [one[name] for name in mirrored[0]] != [other[name] for name in mirrored[1]]:
-        raise Wrong(f"the two sides of {opened[:10]} differ: {one} {other}")
+    return sides
 
 
 async def _money(town: Stage, actors: Sequence[Actor], won: dict[str, int]) -> None:
