@@ -165,7 +165,7 @@ async def _settle(town: Stage, actors: Sequence[Actor], load: Load, signed: Sign
         names, mirrored = ("ours", "theirs", "version"), ("theirs", "ours", "version")
         if [one[name] for name in names] != [other[name] for name in mirrored]:
             raise Wrong(f"the two sides of {opened[:10]} differ: {one} {other}")
-    await _within("channels do not close", close_all, actors, load.told)
+    await _within("channels do not close", _close_everything, actors, town, load.told)
     for actor in actors:
         await actor.kill()
         signed.look(town.root / actor.name)
@@ -177,11 +177,16 @@ async def _settle(town: Stage, actors: Sequence[Actor], load: Load, signed: Sign
     counts["signatures compared"] = signed.seen
 
 
-async def _within(what: str, work: Callable[..., Awaitable[None]], *words: object) -> None:
+async def _within(what: str, work: Callable[..., Awaitable[None]], actors: Sequence[Actor], *words: object) -> None:
+    """Wrong: the work is not done in time; it says what became of each channel."""
     with trio.move_on_after(PATIENCE):
-        await work(*words)
+        await work(actors, *words)
         return
-    raise Wrong(what)
+    left = []
+    for actor in actors:
+        every = (await ask(actor, "list_channels"))["channels"]
+        left += [(actor.name, one["channel_id"][:10], one["state"], one["detail"], one["connected"]) for one in every]
+    raise Wrong(f"{what}: {left}")
 
 
 async def _rest(actors: Sequence[Actor]) -> None:
@@ -194,6 +199,31 @@ async def _rest(actors: Sequence[Actor]) -> None:
             if idle and not any(one["state"] == "pending" for one in asked):
                 break
             await trio.sleep(0.1)
+
+
+async def _close_everything(actors: Sequence[Actor], town: Stage, told: Told) -> None:
+    """Until the contract holds nothing: a deposit may still be on its way into a channel that looks empty."""
+    manager, _, token = _addresses(town)
+    async with Rpc(town.url) as rpc:
+        chain = _chain(town, rpc)
+        while True:
+            await close_all(actors, told)
+            if not await chain.balance(manager, token):
+                return
+            await trio.sleep(0.5)
+
+
+def _addresses(town: Stage) -> tuple[Address, Address, Address]:
+    """Manager, registry and token."""
+    manager, registry, token = (Address(bytes.fromhex(text[2:])) for text in (town.manager, town.registry, town.token))
+    return manager, registry, token
+
+
+def _chain(town: Stage, rpc: Rpc) -> RpcChain:
+    manager, registry, _ = _addresses(town)
+    profile = network("dev")
+    contracts = Contracts(manager=manager, registry=registry)
+    return RpcChain(rpc, contracts, chain_id=profile.chain_id, finality=profile.finality)
 
 
 async def _open_still(actors: Sequence[Actor], opened: str) -> list[dict[str, Any]]:
@@ -209,11 +239,9 @@ async def _open_still(actors: Sequence[Actor], opened: str) -> list[dict[str, An
 
 async def _money(town: Stage, actors: Sequence[Actor], won: dict[str, int]) -> None:
     """Tokens to the unit for each node; coins to the wei for all together, gas counted. Wrong if any are missing."""
-    manager, registry, token = (Address(bytes.fromhex(text[2:])) for text in (town.manager, town.registry, town.token))
-    profile = network("dev")
+    manager, _, token = _addresses(town)
     async with Rpc(town.url) as rpc:
-        contracts = Contracts(manager=manager, registry=registry)
-        chain = RpcChain(rpc, contracts, chain_id=profile.chain_id, finality=profile.finality)
+        chain = _chain(town, rpc)
         for actor in actors:
             has = await chain.balance(actor.address, token) + await chain.owed(token, actor.address)
             if has != TOKENS + won[actor.name]:
