@@ -180,7 +180,7 @@ async def _close_of(actor: Actor, told: Told) -> None:
                 try:
                     await ask(actor, "close_channel", channel_id=one["channel_id"], force=False, timeout=20)
                 except ApiError as fault:
-                    if fault.code != "channel_not_open":
+                    if fault.code not in ("channel_not_open", "channel_closing"):  # it has gone on meanwhile
                         raise
         await trio.sleep(0.2)
 
