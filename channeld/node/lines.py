@@ -194,7 +194,10 @@ class Lines:
         if address.node in self._dialling:
             if first is not None:
                 async with first:
-                    await self._talk_out(address.at)(first)
+                    try:
+                        await self._talk_out(address.at)(first)
+                    except (PeerFault, Unreachable) as fault:  # a second line to a peer that is dialled already
+                        log.info("peer=%s second line ended: %s", short(address.node[1:]), fault)
             return
         scope = self._dialling[address.node] = trio.CancelScope()
 
@@ -306,6 +309,8 @@ class Lines:
                 pass
             case wire.Error():
                 self._error(line, message)
+                if message.code == "unknown_channel":
+                    await self.openings.heard(line, message)
             case wire.OpenChannel() | wire.AcceptChannel() | wire.ChannelAgreed() | wire.OpenRefused():
                 await self.openings.heard(line, message)
             case (

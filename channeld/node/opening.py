@@ -2,6 +2,9 @@
 
 Nothing is signed: a deposit alone is safe, because a close without a state returns it. Both sides save the channel,
 both salts and the memo before money moves. A nonce is used once per node, so a salt is known to one peer only.
+What its caller is answered is saved with the channel (`claim`), so that asking again after a death finds it instead of
+opening a second one; and if the death took the last of the three messages too, the opener says it again when the peer
+turns out not to know the channel.
 """
 
 from __future__ import annotations
@@ -47,6 +50,9 @@ class _Ours:
 
     sent: wire.OpenChannel
     line: Line
+    claim: Callable[[ChannelId], Batch]
+    taken: bool = False
+    """Whether the peer has accepted: from here on the channel is being saved, whoever still waits for it."""
     answered: trio.Event = field(default_factory=trio.Event)
     channel: Channel | None = None
     refused: Refused | None = None
@@ -89,6 +95,7 @@ class Openings:
         self._to_fund: dict[ChannelId, Amount] = {}
         self._ours: dict[bytes, _Ours] = {}
         self._theirs: dict[tuple[NodeId, ChannelId], _Theirs] = {}
+        self._repeated: dict[ChannelId, Line] = {}
 
     def salt(self, nonce: int) -> bytes:
         """Our salt of the channel with that nonce; found again from the account key alone."""
@@ -105,9 +112,11 @@ class Openings:
         peer_amount: Amount,
         challenge_period: Seconds | None,
         public: bool,
+        claim: Callable[[ChannelId], Batch] = lambda _: Batch(),
     ) -> ChannelId:
         """Agree on a channel with a connected peer and start depositing `amount`; returns once it is saved.
 
+        `claim(id)`: what stands or falls with the new channel, in the same transaction.
         Refused: unknown_peer, safe_mode, peer_refused, amount_too_large, bad_period.
         """
         self._world.must_be_safe()
@@ -121,10 +130,12 @@ class Openings:
         if not 0 <= amount <= MAX_AMOUNT or amount + peer_amount == 0:
             raise Refused("amount_too_small", "a channel needs a deposit", "name an amount above 0")
         asked = self._proposal(token, amount, peer_amount, Seconds(period), public)
-        ours = self._ours[asked.open_id] = _Ours(asked, line)
+        ours = self._ours[asked.open_id] = _Ours(asked, line, claim)
         line.send([asked])
         try:
             with trio.move_on_after(PATIENCE):
+                await ours.answered.wait()
+            if ours.taken:  # it is about to be saved: an answer that there is no channel would be wrong
                 await ours.answered.wait()
         finally:
             del self._ours[asked.open_id]
@@ -132,8 +143,6 @@ class Openings:
             raise ours.refused
         if ours.channel is None:
             raise Refused("peer_refused", f"the peer did not answer within {PATIENCE:g} s", "try again later")
-        if amount:
-            self._fund_once_known(ours.channel.id, amount)
         return ours.channel.id
 
     def _proposal(
@@ -176,6 +185,8 @@ class Openings:
                 if ours is not None and ours.line is line:
                     ours.refused = Refused("peer_refused", f"the peer refuses ({message.code}): {message.text}")
                     ours.answered.set()
+            case wire.Error():
+                self._unknown(line, ChannelId(message.channel_id))
             case _:
                 pass
 
@@ -274,7 +285,7 @@ class Openings:
 
     async def _accepted(self, line: Line, said: wire.AcceptChannel) -> None:
         ours = self._ours.get(said.open_id)
-        if ours is None or ours.line is not line or ours.answered.is_set():
+        if ours is None or ours.line is not line or ours.taken or ours.answered.is_set():
             return
         asked = ours.sent
         try:
@@ -288,11 +299,17 @@ class Openings:
             ours.answered.set()
             return
         channel = self._channel(line.peer, terms, asked, Side.A, said.salt, said.max_locks)
-        await self._save(channel, text, asked.deposit_opener)
-        line.send([wire.ChannelAgreed(channel_id=channel.id, sealed=sealed)])
-        await self._begin(channel, line)
-        ours.channel = channel
-        ours.answered.set()
+        ours.taken = True
+        try:
+            with trio.CancelScope(shield=True):  # a line that ends now must not leave a channel without its actor
+                await self._save(channel, text, asked.deposit_opener, ours.claim(channel.id))
+                line.send([wire.ChannelAgreed(channel_id=channel.id, sealed=sealed)])
+                await self._begin(channel, line)
+            if asked.deposit_opener:
+                self._fund_once_known(channel.id, asked.deposit_opener)
+            ours.channel = channel
+        finally:
+            ours.answered.set()
 
     async def _agreed(self, line: Line, said: wire.ChannelAgreed) -> None:
         name = (line.peer, said.channel_id)
@@ -308,15 +325,32 @@ class Openings:
             sealed_a=said.sealed,
             sealed_b=theirs.sealed,
         )
-        await self._save(channel, text, theirs.match)
-        await self._begin(channel, line)
+        with trio.CancelScope(shield=True):  # as in `_accepted`
+            await self._save(channel, text, theirs.match, Batch())
+            await self._begin(channel, line)
         del self._theirs[name]
         if theirs.match:
             self._to_match[channel.id] = theirs.match
 
-    async def _save(self, channel: Channel, text: bytes, amount: Amount) -> None:
+    def _unknown(self, line: Line, id_: ChannelId) -> None:
+        """The peer does not know a channel that we have greeted it about. If it never heard that the channel is agreed
+        (we died, or the line was cut, before that was said), it is told so now; once on each line, or the two would say
+        so for ever. Of an agreement that it has forgotten it makes nothing."""
+        actor = self._book.actors.get(id_)
+        if actor is None or actor.channel.peer != line.peer or self._repeated.get(id_) is line:
+            return
+        channel = actor.channel
+        if channel.we is not Side.A or channel.phase is not Phase.OPENING or channel.session is not Session.GREETING:
+            return
+        self._repeated[id_] = line
+        sealed = memo.seal_salt(self._key.secret, channel.terms.nonce, channel.salt_theirs)
+        line.send([wire.ChannelAgreed(channel_id=id_, sealed=sealed)])
+        actor.post(Connected(), line=line)
+
+    async def _save(self, channel: Channel, text: bytes, amount: Amount, claim: Batch) -> None:
         batch = Batch()
         batch.channel(channel)
+        batch.extend(claim)
         batch.add(
             "INSERT INTO openings VALUES (?, ?, ?, ?)",
             *(channel.id, text, amount.to_bytes(16, "big"), self._world.now),
@@ -356,6 +390,7 @@ class Openings:
     def changed(self, channel: Channel) -> None:
         """Our own deposit follows the opener's, so that asking for one costs a stranger as much."""
         if channel.phase is not Phase.OPENING:
+            self._repeated.pop(channel.id, None)
             self._to_fund.pop(channel.id, None)  # frozen or over: money would go in only to wait for its way out
         elif channel.id in self._to_fund and channel.session is Session.LIVE:
             self._nursery.start_soon(self._fund, channel, self._to_fund.pop(channel.id))

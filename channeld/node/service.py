@@ -204,6 +204,10 @@ class Service:
             node = NodeId(bytes.fromhex(text[:66]))
             coin = self.config.network.token(token)
             await self._must_afford(coin, amount)
+
+            def answer_of(channel: ChannelId) -> Json:
+                return {"channel_id": hexed(channel), "peer": hexed(node), "state": "opening", "open_tx": None}
+
             channel = await self.openings.open(
                 node,
                 token=coin,
@@ -211,10 +215,9 @@ class Service:
                 peer_amount=Amount(peer_amount),
                 challenge_period=None if challenge_period is None else Seconds(challenge_period),
                 public=public,
+                claim=lambda channel: self._claim(idempotency_key, request, answer_of(channel)),
             )
-            answer = {"channel_id": hexed(channel), "peer": hexed(node), "state": "opening", "open_tx": None}
-            await self._remember(idempotency_key, request, answer)
-            return answer
+            return answer_of(channel)
 
     async def _must_afford(self, token: Address, amount: int) -> None:
         """The deposit, and gas and bond for a dispute about it."""
@@ -554,12 +557,18 @@ class Service:
         answer: Json = json.loads(rows[0][1])
         return answer
 
+    def _claim(self, key: str | None, request: Sequence[object], answer: Json) -> Batch:
+        """The row that keeps an answer under its key. It belongs into the transaction of what was asked for."""
+        batch = Batch()
+        if key is not None:
+            batch.add("INSERT INTO asked VALUES (?, ?, ?)", key, _print(request), json.dumps(answer))
+        return batch
+
     async def _remember(
         self, key: str | None, request: Sequence[object], answer: Json, writes: Batch | None = None
     ) -> None:
         batch = writes or Batch()
-        if key is not None:
-            batch.add("INSERT INTO asked VALUES (?, ?, ?)", key, _print(request), json.dumps(answer))
+        batch.extend(self._claim(key, request, answer))
         if batch:
             await self.store.commit(batch)
 

@@ -28,6 +28,8 @@ class Tally:
     """What so many deaths came to."""
 
     deaths: int = 0
+    second: int = 0
+    """Runs in which the node died again on its way back."""
     names: Counter[str] = field(default_factory=Counter)
     """Deaths by point, without its number."""
     found: list[str] = field(default_factory=list)
@@ -67,16 +69,25 @@ def spread(every: Sequence[Point], most: int, chance: random.Random) -> list[Poi
 
 
 def die_at(
-    name: str, point: Point, tally: Tally, *, seed: int = 0, down_for: float = 1.0, actor: type[Actor] = Actor
+    name: str,
+    point: Point,
+    tally: Tally,
+    *,
+    seed: int = 0,
+    down_for: float = 1.0,
+    again: int | None = None,
+    actor: type[Actor] = Actor,
 ) -> None:
-    """One death, and what was found in `tally`."""
+    """One death, or a second one `again` points after the return from it, and what was found in `tally`."""
     try:
         with fresh_folder() as folder:
-            result = scenarios.run(name, folder, seed=seed, doomed=point, down_for=down_for, actor=actor)
+            result = scenarios.run(name, folder, seed=seed, doomed=point, again=again, down_for=down_for, actor=actor)
         if not result.deaths:
             raise Unlawful("the point was not reached again: the run does not repeat")
+        tally.second += result.deaths == 2
     except (BaseExceptionGroup, Unlawful, trio.TooSlowError) as fault:  # what a node raises comes in a group
-        tally.found.append(f"{name}, seed {seed}, down for {down_for:g} s, {point}: {said(fault)}")
+        twice = "" if again is None else f", again {again} points later"
+        tally.found.append(f"{name}, seed {seed}, down for {down_for:g} s, {point}{twice}: {said(fault)}")
     tally.deaths += 1
     tally.names[f"{point.when} {point.name}"] += 1
 

@@ -545,13 +545,15 @@ def only_deaths(fault: BaseException) -> bool:
 
 @dataclass(eq=False)
 class Sim:
-    """One simulated world. `doomed`: the point at which a node dies, once."""
+    """One simulated world. `doomed`: the point at which a node dies; `again`: how many points that node passes after it
+    has come back until it dies a second time, on its way through the recovery."""
 
     folder: Path
     seed: int
     clock: MockClock
     nursery: trio.Nursery
     doomed: Point | None = None
+    again: int | None = None
     down_for: float = 1.0
     """Seconds between a death and the next start."""
     nodes: dict[str, Node] = field(default_factory=dict)
@@ -573,6 +575,8 @@ class Sim:
         self.chain = ModelChain(clock=self.time, domain=DOMAIN, registry=REGISTRY, token=TOKEN)
         self.judge: Callable[[str, str, wire.Message], float | None] = lambda sender, to, message: 0.0
         """(sender, receiver, message) -> seconds of delay, or None: the line is cut instead."""
+        self.passed: Callable[[Point], None] = lambda point: None
+        """Told of each point that is counted, as it is passed."""
         self._counts: Counter[tuple[str, str, str]] = Counter()
         self._held = 0
 
@@ -624,16 +628,31 @@ class Sim:
         self._counts[node, name, when] += 1
         point = Point(node, name, self._counts[node, name, when], when)
         self.points.append(point)
-        if point != self.doomed:
+        self.passed(point)
+        if point == self.doomed or self._again(node):
+            self.deaths += 1
+            return True
+        return False
+
+    def _again(self, node: str) -> bool:
+        """Whether the node that has died is to die a second time here."""
+        if self.deaths != 1 or self.again is None or self.doomed is None or node != self.doomed.node:
             return False
-        self.deaths += 1
-        return True
+        self.again -= 1
+        return self.again == 0
 
     def said(self, node: Node, message: wire.Message) -> None:
         self.spoken.append((node.name, message))
 
 
-def simulate(program: Callable[[Sim], Awaitable[T]], folder: Path, *, seed: int = 0, doomed: Point | None = None) -> T:
+def simulate(
+    program: Callable[[Sim], Awaitable[T]],
+    folder: Path,
+    *,
+    seed: int = 0,
+    doomed: Point | None = None,
+    again: int | None = None,
+) -> T:
     """Run a program in a world of its own, in simulated time. Whatever it raises is raised bare where it can be."""
     contracts()
     repeatable(seed)
@@ -643,7 +662,7 @@ def simulate(program: Callable[[Sim], Awaitable[T]], folder: Path, *, seed: int 
     async def main() -> None:
         with trio.fail_after(LONGEST):
             async with trio.open_nursery() as nursery:
-                sim = Sim(folder, seed, clock, nursery, doomed)
+                sim = Sim(folder, seed, clock, nursery, doomed, again)
                 nursery.start_soon(sim.chain.run)
                 results.append(await program(sim))
                 for node in sim.nodes.values():

@@ -18,6 +18,8 @@ from tests.crash.scenarios import SCENARIOS
 
 EACH: Final = 8
 """Deaths of each scenario."""
+AGAIN: Final = 40
+"""Every third dies a second time, so many points after its return at most."""
 SEED: Final = 4
 
 
@@ -26,8 +28,9 @@ def test_nobody_loses_when_a_node_dies(name: str) -> None:
     every = points(name, seed=SEED)
     assert len(every) >= 30
     tally, chance = Tally(), random.Random(f"{SEED} {name}")
-    for point in spread(every, EACH, chance):
-        die_at(name, point, tally, seed=SEED, down_for=chance.choice((0.5, 1.0, 4.0)))
+    for number, point in enumerate(spread(every, EACH, chance)):
+        again = chance.randint(1, AGAIN) if number % 3 == 0 else None
+        die_at(name, point, tally, seed=SEED, down_for=chance.choice((0.5, 1.0, 4.0)), again=again)
     assert not tally.found, "\n".join(tally.found)
     assert tally.deaths == EACH
 

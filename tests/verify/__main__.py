@@ -27,6 +27,7 @@ PARTS: Final = (
     ("cluster", "PART"),
     ("rules", "PART"),
     ("crashes", "PART"),
+    ("kills", "PART"),
     ("power", "PART"),
     ("decoders", "PART"),
 )
