@@ -15,12 +15,12 @@ from channeld.base.errors import PeerFault, Refused
 from channeld.base.keys import Key, recover
 from channeld.base.units import Digest, Side, Timestamp, Version
 from channeld.core.channel import Ask, Channel, Coop, Phase, Session, next_version
-from channeld.core.effects import CoopDenied, CoopReady, Dropped, Ended, Step
+from channeld.core.effects import CoopDenied, CoopReady, Dropped, Ended, Forgotten, Note, Step
 from channeld.core.events import Leave, SeenCooperated
 from channeld.core.freezing import freeze
 from channeld.core.messages import CoopNo, CoopPropose, CoopSign
 from channeld.core.paying import with_queue
-from channeld.core.updating import got_commit, propose
+from channeld.core.updating import got_commit, our_locks, propose, unsent_transfers
 
 LONGEST: Final = 3600
 """Seconds of chain time for which a cooperate may stay valid (R14)."""
@@ -139,9 +139,18 @@ def _digest(channel: Channel, version: Version, net: int, valid_until: Timestamp
 
 
 def executed(channel: Channel, seen: SeenCooperated) -> Step:
-    """Everything was paid out, in a finalized block."""
-    unsent = tuple(Dropped(update=update) for update in channel.queue)
-    ended = with_queue(replace(channel, phase=Phase.CLOSED, coop=None, waiting=None), ())
+    """Everything was paid out, in a finalized block. One that we have not signed shows that our store is old."""
+    unsent: tuple[Note, ...] = tuple(Dropped(update=update) for update in channel.queue)
+    lost = channel.lost
+    if channel.recovering or seen.version > channel.top[0]:
+        locks = [id_ for id_ in our_locks(channel) if id_ not in lost]
+        unsent = (
+            *(Forgotten(what=id_) for id_ in locks),
+            *(Forgotten(what=one.payment_id) for one in unsent_transfers(channel)),
+        )
+        lost |= frozenset(locks)
+        channel = replace(channel, recovering=True)
+    ended = with_queue(replace(channel, phase=Phase.CLOSED, coop=None, waiting=None, lost=lost), ())
     return Step(ended, notes=(*unsent, Ended()))
 
 

@@ -16,11 +16,11 @@ from channeld.base.keys import recover as recover_address
 from channeld.base.units import Side, Timestamp, Version
 from channeld.core.channel import ZERO, Channel, Coop, Phase, Session, Signed, next_version
 from channeld.core.cooperating import LONGEST, SKEW, idle
-from channeld.core.effects import Advanced, Step
+from channeld.core.effects import Advanced, Forgotten, Note, Step
 from channeld.core.events import Recover
 from channeld.core.freezing import freeze
 from channeld.core.messages import CoopSign, DepositSeen, Fault, Message, Proof, Reestablish
-from channeld.core.updating import adopt, commit_of, propose
+from channeld.core.updating import adopt, commit_of, our_locks, propose, unsent_transfers
 
 _GREETED = (Phase.OPENING, Phase.OPEN, Phase.FROZEN)
 
@@ -148,7 +148,7 @@ def got_proof(channel: Channel, proof: Proof) -> Step:
         raise PeerFault(Answer.DISCONNECT, f"version {proof.version} is our own proposal: it wants an acknowledgement")
     found = replace(adopt_proof(channel, proof), session=Session.LIVE)
     frozen = freeze(found, f"the peer proved version {proof.version}, newer than our store: in recovery")
-    return Step(frozen.channel, (_RECOVERING,), (*frozen.notes, Advanced(version=proof.version)))
+    return Step(frozen.channel, (_RECOVERING,), (*frozen.notes, *_forgotten(channel, found)))
 
 
 def recover(channel: Channel, event: Recover) -> Step:
@@ -162,7 +162,8 @@ def recover(channel: Channel, event: Recover) -> Step:
             channel, adopted = adopt(channel, theirs, b"")
             notes = (*notes, *adopted)
         else:
-            channel, notes = adopt_proof(channel, proof), (*notes, Advanced(version=proof.version))
+            before, channel = channel, adopt_proof(channel, proof)
+            notes = (*notes, *_forgotten(before, channel))
     sends = (_RECOVERING,) if frozen.notes and channel.session is Session.LIVE else ()
     return Step(channel, sends, notes)
 
@@ -197,6 +198,19 @@ def adopt_proof(channel: Channel, proof: Proof) -> Channel:
         top=max(channel.top, (proof.version, channel.digest(proof.version, hash_))),
         base=Version(max(channel.base, proof.version)),
         recovering=True,
+    )
+
+
+def _forgotten(before: Channel, channel: Channel) -> tuple[Note, ...]:
+    """What an adopted state makes of ours: what is not in it any more was paid or came back, nobody can say which."""
+    ours = our_locks(channel)
+    locks = [id_ for id_ in our_locks(before) if id_ not in ours and id_ not in before.lost]
+    still = unsent_transfers(channel)
+    transfers = [one.payment_id for one in unsent_transfers(before) if one not in still]
+    return (
+        *(Forgotten(what=id_) for id_ in locks),
+        *(Forgotten(what=name) for name in transfers),
+        Advanced(version=channel.current.version),
     )
 
 

@@ -307,6 +307,12 @@ def adopt(channel: Channel, signature: bytes, receipt: bytes) -> tuple[Channel, 
     )
 
 
+def unsent_transfers(channel: Channel) -> tuple[Transfer, ...]:
+    """Our transfers that are proposed or queued, and not agreed."""
+    updates = (channel.outstanding.updates if channel.outstanding else ()) + channel.queue
+    return tuple(update for update in updates if isinstance(update, Transfer))
+
+
 def our_locks(channel: Channel) -> dict[LockId, Lock]:
     """Every lock we offered that some state or the queue still holds, by number."""
     locks = {id_: lock for (side, id_), lock in channel.newest_body.locks.items() if side is channel.we}

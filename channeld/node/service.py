@@ -418,7 +418,7 @@ class Service:
         over = {state for state, _ in states.values()}
         return {
             "ids": [hexed(id_) for id_ in ids],
-            "state": "failed" if "failed" in over else "pending" if "pending" in over else "succeeded",
+            "state": next((state for state in ("failed", "unknown", "pending") if state in over), "succeeded"),
             "version": max(version for _, version in states.values()) or None,
         }
 

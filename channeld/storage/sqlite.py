@@ -32,7 +32,7 @@ from channeld.storage.place import NOWHERE, Origin, place_of
 from channeld.storage.store import Batch, Row, checksum
 
 log = logging.getLogger(__name__)
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 MEMORY: Final = ":memory:"
 MAX_JOINED: Final = 4_096
 """Most statements that one transaction joins, so that nobody waits for a very long one."""
