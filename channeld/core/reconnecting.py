@@ -13,7 +13,7 @@ from channeld.base.digests import ALL, cooperate_digest
 from channeld.base.errors import Answer, PeerFault
 from channeld.base.keys import Key
 from channeld.base.keys import recover as recover_address
-from channeld.base.units import Side, Timestamp, Version
+from channeld.base.units import RECOVERY_FROM, Side, Timestamp, Version
 from channeld.core.channel import ZERO, Channel, Coop, Phase, Session, Signed, next_version
 from channeld.core.cooperating import LONGEST, SKEW, idle
 from channeld.core.effects import Advanced, Forgotten, Note, Step
@@ -61,9 +61,11 @@ def got_reestablish(channel: Channel, theirs: Reestablish, now: Timestamp, key: 
         if theirs.hash != ours.body_hash:
             return freeze(channel, f"the peer holds another version {ours.version}", tell="state_differs")
         wrong = _coop_mismatch(channel, theirs, now)
-        if isinstance(wrong, str):
+        if not isinstance(wrong, str):
+            channel = wrong
+        elif channel.phase is not Phase.FROZEN or max(channel.base, theirs.base, theirs.coop_version) < RECOVERY_FROM:
             return freeze(channel, wrong, tell="base_differs")
-        channel = wrong
+        # else one of us is in recovery: no state is signed again, and a cooperate gets a version of its own
     elif theirs.version > ours.version:
         if out is None or (theirs.version, theirs.hash) != (out.version, out.body_hash):
             return Step(replace(channel, session=Session.PROVING))
@@ -83,6 +85,8 @@ def got_reestablish(channel: Channel, theirs: Reestablish, now: Timestamp, key: 
             ),
         )
     channel = replace(channel, session=Session.LIVE)
+    if channel.recovering:
+        sends.append(_RECOVERING)
     if any(channel.told):
         sends.append(DepositSeen(deposit_a=channel.told[0], deposit_b=channel.told[1]))
     if channel.phase is Phase.OPEN and out is not None and out.version > theirs.version:
@@ -103,7 +107,8 @@ def _coop_mismatch(channel: Channel, theirs: Reestablish, now: Timestamp) -> Cha
             return channel if same else "the peer holds another cooperate"
         if theirs.coop_version == base and base > channel.current.version:
             return channel  # lapsed here already; it will lapse there
-        asked = channel.leaving and idle(channel) and theirs.coop_valid_until <= now + LONGEST + SKEW
+        free = idle(channel) and not channel.recovering
+        asked = channel.leaving and free and theirs.coop_valid_until <= now + LONGEST + SKEW
         if not asked or theirs.coop_version != next_version(channel.we, base):
             return f"the peer holds a cooperate {theirs.coop_version} that we cannot have asked for"
         net = channel.current.body.net

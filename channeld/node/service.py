@@ -259,7 +259,8 @@ class Service:
         if not force and actor.channel.phase in (Phase.OPENING, Phase.OPEN, Phase.FROZEN):
             with trio.move_on_after(timeout):
                 while not self._together(actor):
-                    await actor.ask(Leave(now=self.world.chain_time, valid_for=COOP_VALID))
+                    draw = int.from_bytes(self.randomness(8), "big")
+                    await actor.ask(Leave(now=self.world.chain_time, valid_for=COOP_VALID, draw=draw))
                     await trio.sleep(0.2)
         if not self._together(actor):
             await actor.ask(CloseAlone())

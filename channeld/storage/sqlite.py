@@ -273,7 +273,9 @@ def _open(
                 raise Refused("bad_database", f"{path} is damaged: {found}", "do not go on with it")
             prepare(connection)
             # After a failed sync the kernel may show pages that are on no disk: what a start finds is written anew.
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            ((busy, *_),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            if busy:  # what is in the journal stays unsynced for all we know
+                raise Refused("already_running", f"{path} is in use by another process", "stop it first")
     except (*_DAMAGED, Refused, Malformed, Broken):
         connection.close()
         raise
