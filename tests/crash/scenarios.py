@@ -8,7 +8,6 @@ it by `laws`. Every step asks the way a client does: again, with the same words,
 from __future__ import annotations
 
 import itertools
-import shutil
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from channeld.wire import invoice, onion, payload
 from channeld.wire import messages as wire
 from channeld.wire.payload import FinalPayload
 from tests.crash.chain import BASE_FEE, GAS, TIP, Tx
+from tests.crash.copies import keep, set_back
 from tests.crash.laws import finish, judge
 from tests.crash.sim import DOMAIN, TOKEN, Node, Point, Sim, Unlawful, contracts, named_token, simulate
 
@@ -376,15 +376,12 @@ async def restore(sim: Sim, actor: type[Actor]) -> Played:
     (payer, payee), (opened,) = await line(sim, actor, "payer", "payee")
     await payer.transfer(opened, [100], "before")
     await quiet((payer, payee))
-    copy = await _down(payer)
-    kept = payer.folder / "copy"
-    shutil.copy(copy, kept)
-    await _up(payer)
+    kept = await keep(payer)
     await payer.until(lambda: payer.channel(opened)["connected"])
     await payer.transfer(opened, [200], "forgotten")
     await payee.until(lambda: int(payee.channel(opened)["ours"]) == 300)
     await quiet((payer, payee))
-    shutil.copy(kept, await _down(payer))
+    await set_back(payer, kept)
     sim.watching = True
     await _up(payer)
     await payer.until(lambda: payer.service.book.actors[opened].channel.phase is not Phase.OPEN)
