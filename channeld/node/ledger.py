@@ -176,6 +176,11 @@ class Book:
         """The offer was refused."""
         self._offers.pop(tag, None)
 
+    def knows(self, key: LockKey) -> bool:
+        """Whether we know that lock's preimage: it is an invoice of ours, or was learned from another lock."""
+        sql = "SELECT 1 FROM preimages WHERE key = ? UNION ALL SELECT 1 FROM invoices WHERE hash = ? LIMIT 1"
+        return bool(self._store.rows(sql, key, key))
+
     def watch_transfer(self, channel: ChannelId, payment_id: bytes) -> trio.Event:
         """Set when that outgoing transfer has its outcome."""
         return self._waiters.setdefault((channel, payment_id), trio.Event())
@@ -462,9 +467,10 @@ class Book:
             return  # upstream is done with it
         found = self._store.rows("SELECT preimage FROM preimages WHERE key = ?", what.key)
         row = self._store.rows("SELECT state, reason FROM forwards WHERE out_channel = ? AND out_lock = ?", *name)
-        if found:
+        state = row[0][0] if row else ""
+        if found and state == "fulfilled":  # by this very lock: the same hash may have others, with other outcomes
             self.fulfil(what.in_channel, what.in_lock, found[0][0])
-        elif row and row[0][0] == "returned":
+        elif state == "returned":
             self._give_back(what, row[0][1])
         elif (out := self.actors.get(name[0])) is None or name[1] not in our_locks(out.channel):
             # of a channel restored from a copy: the peer may have taken it, so upstream is not failed (R8)
