@@ -126,3 +126,16 @@ def test_what_a_copy_has_queued_is_not_taken_back():
     with pytest.raises(Refused) as told:
         both.opener.do(Cancel(lock_id=LOCK))
     assert told.value.code == "already_offered"
+
+
+def test_a_lock_that_was_queued_and_is_not_in_the_final_state_is_forgotten():
+    """The original may have offered it, and the peer may have taken it: upstream is not failed for it (R8)."""
+    both = open_pair()
+    both.cut()
+    both.opener.do(offer(50))
+    both.opener.do(Recover(reason="a copy"))
+    both.opener.notes.clear()
+    both.opener.do(close_of(both.opener.channel))
+    both.opener.do(SeenSettled(version=both.opener.channel.current.version))
+    assert forgotten(both) == [LOCK]
+    assert not any(isinstance(one, note.Returned) for one in both.opener.notes)
