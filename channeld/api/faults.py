@@ -118,6 +118,7 @@ def _faults() -> dict[str, Fault]:
             "other_account": "the database belongs to another account, chain or contract",
             "other_chain": "none of the blocks known here is on the chain that the endpoint shows",
             "peer_refused": "the peer declined",
+            "payment_unknown": "pending when the database was copied: only its payee knows the outcome",
             "port_in_use": "another program listens at the configured address",
             "preimage_known": "the lock can be taken, so it is not given back",
             "program_failed": "a program that the demo started failed",

@@ -136,7 +136,8 @@ SIGNED_AMOUNT: Final = Text(most=40, pattern=r"0|-?[1-9][0-9]*")
 
 CHANNEL_STATES: Final = ("opening", "open", "closing", "closed", "failed")
 """`closing` from the first close or cooperate until the money is out; `failed`: never opened."""
-PAYMENT_STATES: Final = ("pending", "succeeded", "failed")
+PAYMENT_STATES: Final = ("pending", "succeeded", "failed", "unknown")
+"""`unknown`: pending when the database was copied, and decided before the copy came back. Only the payee can tell."""
 INVOICE_STATES: Final = ("open", "accepted", "paid", "expired")
 
 BLOCK: Final = _record("BlockInfo", _one("number", Whole()), _one("timestamp", TIME), _one("hash", HASH))
@@ -299,7 +300,8 @@ _OPENING: Final = (
 )
 _PAYING: Final = (
     "invoice_malformed", "invoice_expired", "invoice_paid", "invoice_own", "invoice_wrong_chain", "amount_required",
-    "insufficient_balance", "no_route", "payment_failed", "payment_timeout", "idempotency_conflict", "safe_mode",
+    "insufficient_balance", "no_route", "payment_failed", "payment_timeout", "payment_unknown", "idempotency_conflict",
+    "safe_mode",
 )  # fmt: skip
 
 STOP: Final = Method(

@@ -40,6 +40,8 @@ PaymentId = NewType("PaymentId", bytes)
 
 MAX_AMOUNT: Final = 2**88 - 1
 MAX_VERSION: Final = 2**40 - 1
+RECOVERY_FROM: Final = 2**39
+"""From here on versions are drawn for cooperates of channels in recovery; no state and no other cooperate has one."""
 MAX_LOCK_ID: Final = 2**63 - 1
 """The wire and the contract have room for 2**64 - 1; what no database column can hold is no number between peers."""
 MAX_TIMESTAMP: Final = 2**32 - 1

@@ -187,7 +187,7 @@ class Payment(TypedDict):
     """32 bytes, the payment hash; or 16 bytes, the id of a direct transfer."""
     kind: Literal["invoice", "transfer"]
     direction: Literal["out", "in"]
-    state: Literal["pending", "succeeded", "failed"]
+    state: Literal["pending", "succeeded", "failed", "unknown"]
     token: str
     symbol: str
     amount: str
@@ -212,7 +212,7 @@ class Payment(TypedDict):
 class Transferred(TypedDict):
     ids: list[str]
     """In the order of the transfers."""
-    state: Literal["pending", "succeeded", "failed"]
+    state: Literal["pending", "succeeded", "failed", "unknown"]
     """Succeeded: acknowledged by the peer."""
     version: NotRequired[int | None]
     """Of the state that holds the last of them."""

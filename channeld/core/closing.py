@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from channeld.base.digests import ALL, Lock, locks_hash, pack_locks
 from channeld.base.units import Address, Digest, LockKey, Preimage, Seconds, Timestamp, Version
 from channeld.core.channel import EMPTY, ZERO, Body, Channel, OnChain, Phase
-from channeld.core.effects import Dropped, Ended, Learned, Note, Returned, Step
+from channeld.core.effects import Dropped, Ended, Forgotten, Learned, Note, Returned, Step
 from channeld.core.events import (
     CloseAlone,
     SeenChallenge,
@@ -25,9 +25,9 @@ from channeld.core.events import (
     SeenSettled,
 )
 from channeld.core.freezing import freeze
-from channeld.core.messages import AddLock, Transfer
+from channeld.core.messages import AddLock
 from channeld.core.paying import with_queue
-from channeld.core.updating import adopt, our_locks
+from channeld.core.updating import adopt, our_locks, unsent_transfers
 from channeld.core.watching import Case, Evidence, Verdict, judge
 
 # -- acts: what may be asked of the chain. Each is safe to do twice; `key` names it for the sender.
@@ -115,7 +115,13 @@ def seen_close(channel: Channel, seen: SeenClose) -> Step:
         deadline=seen.deadline,
         body=_body_of(channel, seen.body_hash),
     )
-    return Step(replace(frozen.channel, phase=Phase.CLOSING, onchain=case), frozen.sends, frozen.notes)
+    closing = replace(frozen.channel, phase=Phase.CLOSING, onchain=case, recovering=_old(channel, seen.version))
+    return Step(closing, frozen.sends, frozen.notes)
+
+
+def _old(channel: Channel, version: Version) -> bool:
+    """Whether our store is older than the channel: the contract takes no state that we have not signed."""
+    return channel.recovering or version > channel.top[0]
 
 
 def seen_challenge(channel: Channel, seen: SeenChallenge) -> Step:
@@ -128,7 +134,7 @@ def seen_challenge(channel: Channel, seen: SeenChallenge) -> Step:
         bond_to=seen.bond_to,
         body=_body_of(channel, seen.body_hash),
     )
-    return Step(replace(channel, onchain=case))
+    return Step(replace(channel, onchain=case, recovering=_old(channel, seen.version)))
 
 
 def seen_final(channel: Channel) -> Step:
@@ -162,20 +168,26 @@ def seen_settled(channel: Channel, seen: SeenSettled) -> Step:
     body = final_body(channel)
     notes: list[Note] = []
     case, out = channel.onchain, channel.outstanding
-    if body is None:  # an older state of ours stood unchallenged: what it holds is not known, so nothing has come back
-        return Step(replace(channel, phase=Phase.SETTLED, onchain=replace(case, final=True, settled=True)))
+    if body is None:  # one we cannot open stood unchallenged: what it holds is not known, so no lock has come back
+        settled = replace(channel, phase=Phase.SETTLED, onchain=replace(case, final=True, settled=True))
+        return Step(settled, notes=unsent(channel))
     if out is not None and (case.version, case.body_hash) == (out.version, out.body_hash):
         channel, adopted = adopt(channel, b"", b"")  # the peer signed it too, and enforced it
         notes += adopted
     back = [id_ for id_ in our_locks(channel) if (channel.we, id_) not in body.locks and id_ not in channel.lost]
-    notes += [Returned(lock_id=id_, reason=b"") for id_ in back]
-    unsent = (channel.outstanding.updates if channel.outstanding else ()) + channel.queue
-    notes += [Dropped(update=update) for update in unsent if isinstance(update, Transfer)]
+    notes += [Forgotten(what=id_) if channel.recovering else Returned(lock_id=id_, reason=b"") for id_ in back]
+    notes += unsent(channel)
     left = tuple(sorted(body.locks))
     case = replace(case, final=True, settled=True, left=left, body=body)
     channel = with_queue(replace(channel, phase=Phase.SETTLED, onchain=case, outstanding=None), ())
     channel = replace(channel, lost=channel.lost | frozenset(back))
     return _end_if_empty(channel, notes)
+
+
+def unsent(channel: Channel) -> tuple[Note, ...]:
+    """Our transfers that the outcome on chain leaves out. In recovery an earlier state may have paid them."""
+    left = unsent_transfers(channel)
+    return tuple(Forgotten(what=one.payment_id) if channel.recovering else Dropped(update=one) for one in left)
 
 
 def seen_resolved(channel: Channel, seen: SeenResolved) -> Step:
@@ -201,7 +213,11 @@ def seen_head(channel: Channel, seen: SeenHead) -> Step:
     """R20: a lock is ours again once a finalized block is past its expiry with nothing registered.
 
     From then on the peer may not take it any more (`Channel.lost`), and one that is still queued is never offered.
+    In recovery the peer may have taken it off chain, in a state that we have forgotten: only what the final state
+    holds can come back.
     """
+    if channel.recovering and channel.phase not in (Phase.SETTLED, Phase.CLOSED):
+        return Step(channel)
     ours = our_locks(channel)
     back = [
         id_
@@ -211,8 +227,11 @@ def seen_head(channel: Channel, seen: SeenHead) -> Step:
     if not back:
         return Step(channel)
     queue = tuple(u for u in channel.queue if not (isinstance(u, AddLock) and u.lock.id in back))
+    body = final_body(channel)
+    unsure = {id_ for id_ in back if channel.recovering and (body is None or (channel.we, id_) not in body.locks)}
+    notes = tuple(Forgotten(what=id_) if id_ in unsure else Returned(lock_id=id_, reason=b"") for id_ in back)
     channel = replace(with_queue(channel, queue), lost=channel.lost.intersection(ours) | frozenset(back))
-    return Step(channel, notes=tuple(Returned(lock_id=id_, reason=b"") for id_ in back))
+    return Step(channel, notes=notes)
 
 
 def seen_secret(channel: Channel, seen: SeenSecret) -> Step:

@@ -3,6 +3,10 @@
 The offer is unsigned and made only with nothing outstanding and no locks; whoever signs it consumes its version,
 and while it is live no state is signed. It lives until a finalized block shows that it was executed, or that its
 time has passed without it; never by a local clock.
+
+A channel in recovery does not know which versions it has signed. It signs only a cooperate that it offered itself,
+under a version drawn at random from 2^39 up, where no forgotten signature stands; the peer, whose channel is frozen
+because it was told, takes any version there.
 """
 
 from __future__ import annotations
@@ -13,14 +17,14 @@ from typing import Final
 from channeld.base.digests import ALL, cooperate_digest
 from channeld.base.errors import PeerFault, Refused
 from channeld.base.keys import Key, recover
-from channeld.base.units import Digest, Side, Timestamp, Version
+from channeld.base.units import MAX_VERSION, RECOVERY_FROM, Digest, Side, Timestamp, Version
 from channeld.core.channel import Ask, Channel, Coop, Phase, Session, next_version
-from channeld.core.effects import CoopDenied, CoopReady, Dropped, Ended, Step
+from channeld.core.effects import CoopDenied, CoopReady, Dropped, Ended, Forgotten, Note, Step
 from channeld.core.events import Leave, SeenCooperated
 from channeld.core.freezing import freeze
 from channeld.core.messages import CoopNo, CoopPropose, CoopSign
 from channeld.core.paying import with_queue
-from channeld.core.updating import got_commit, propose
+from channeld.core.updating import got_commit, our_locks, propose, unsent_transfers
 
 LONGEST: Final = 3600
 """Seconds of chain time for which a cooperate may stay valid (R14)."""
@@ -37,8 +41,11 @@ def leave(channel: Channel, event: Leave) -> Step:
     channel = replace(channel, leaving=True)
     if not idle(channel) or channel.session is not Session.LIVE or channel.ask is not None:
         return Step(channel)
+    version = _drawn(channel, event.draw) if channel.recovering else next_version(channel.we, channel.base)
+    if version is None:
+        return Step(channel)
     ask = Ask(
-        version=next_version(channel.we, channel.base),
+        version=version,
         state=channel.current.version,
         net=channel.current.body.net,
         valid_until=Timestamp(event.now + event.valid_for),
@@ -53,29 +60,40 @@ def leave(channel: Channel, event: Leave) -> Step:
     return Step(replace(channel, ask=ask), (offer,))
 
 
+def _drawn(channel: Channel, draw: int | None) -> Version | None:
+    """Recovery: a version that nothing we have forgotten was signed with; above any that we know of."""
+    least = max(RECOVERY_FROM, channel.top[0] + 1)
+    if draw is None or least > MAX_VERSION:
+        return None
+    return Version(least + draw % (MAX_VERSION + 1 - least))
+
+
 def idle(channel: Channel) -> bool:
-    """R11, R12: nothing outstanding or queued, no locks, no live cooperate, nothing to recover."""
+    """R11, R12: nothing outstanding or queued, no locks, no live cooperate. In recovery a queue is never signed."""
     return (
         channel.outstanding is None
         and not channel.current.body.locks
         and channel.coop is None
-        and not channel.queue
-        and not channel.recovering
+        and (channel.recovering or not channel.queue)
     )
 
 
 def got_propose(channel: Channel, offer: CoopPropose, now: Timestamp, key: Key) -> Step:
     """R12: sign, or say no. If both have offered, the opener yields."""
-    if channel.ask is not None and channel.we is Side.B:
+    recovery = offer.coop_version >= RECOVERY_FROM
+    if channel.ask is not None and (channel.recovering or (channel.we is Side.B and not recovery)):
         return Step(channel)
     channel = replace(channel, ask=None)
+    exact = offer.coop_version == next_version(channel.we.other, channel.base)
+    free = recovery and channel.phase is Phase.FROZEN and offer.coop_version > channel.top[0]
     good = (
         channel.session is Session.LIVE
         and channel.phase in (Phase.OPENING, Phase.OPEN, Phase.FROZEN)
         and not channel.closing_alone  # it would put off our close for as long as it is valid
+        and not channel.recovering  # it signs what it has drawn a version for, and nothing else
         and idle(channel)
         and (offer.version, offer.hash) == (channel.current.version, channel.current.body_hash)
-        and offer.coop_version == next_version(channel.we.other, channel.base)
+        and (free if recovery else exact)
         and offer.net == channel.current.body.net
         and now < offer.valid_until <= now + LONGEST + SKEW
     )
@@ -139,9 +157,18 @@ def _digest(channel: Channel, version: Version, net: int, valid_until: Timestamp
 
 
 def executed(channel: Channel, seen: SeenCooperated) -> Step:
-    """Everything was paid out, in a finalized block."""
-    unsent = tuple(Dropped(update=update) for update in channel.queue)
-    ended = with_queue(replace(channel, phase=Phase.CLOSED, coop=None, waiting=None), ())
+    """Everything was paid out, in a finalized block. One that we have not signed shows that our store is old."""
+    unsent: tuple[Note, ...] = tuple(Dropped(update=update) for update in channel.queue)
+    lost = channel.lost
+    if channel.recovering or seen.version > channel.top[0]:
+        locks = [id_ for id_ in our_locks(channel) if id_ not in lost]
+        unsent = (
+            *(Forgotten(what=id_) for id_ in locks),
+            *(Forgotten(what=one.payment_id) for one in unsent_transfers(channel)),
+        )
+        lost |= frozenset(locks)
+        channel = replace(channel, recovering=True)
+    ended = with_queue(replace(channel, phase=Phase.CLOSED, coop=None, waiting=None, lost=lost), ())
     return Step(ended, notes=(*unsent, Ended()))
 
 

@@ -81,6 +81,14 @@ class Returned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Forgotten:
+    """In recovery: what became of our lock or transfer was decided while we did not look, and cannot be told."""
+
+    what: LockId | PaymentId
+    """A transfer's id is bytes, a lock's number an int."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dropped:
     """A queued update of ours can no longer be made; nothing was signed that still counts."""
 
@@ -123,6 +131,7 @@ Note = (
     | Held
     | Learned
     | Returned
+    | Forgotten
     | Dropped
     | Advanced
     | Frozen

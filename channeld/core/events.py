@@ -70,6 +70,8 @@ class Leave:
 
     now: Timestamp
     valid_for: int
+    draw: int | None = None
+    """At least 39 fresh random bits; a channel in recovery offers nothing without."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,6 +72,8 @@ def cancel(channel: Channel, event: Cancel) -> Step:
     """R8: once a close was seen, even a proposal that was dropped may still be enforced: nothing is taken back."""
     if channel.onchain is not None:
         raise Refused("already_offered", f"channel {channel.name} is closing: what it offered may stand there")
+    if channel.recovering:
+        raise Refused("already_offered", f"channel {channel.name} is in recovery: what it queued may have been offered")
     left = tuple(u for u in channel.queue if not (isinstance(u, AddLock) and u.lock.id == event.lock_id))
     if len(left) == len(channel.queue):
         raise Refused("already_offered", f"lock {event.lock_id} of {channel.name} is not in the queue any more")

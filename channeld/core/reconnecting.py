@@ -13,14 +13,14 @@ from channeld.base.digests import ALL, cooperate_digest
 from channeld.base.errors import Answer, PeerFault
 from channeld.base.keys import Key
 from channeld.base.keys import recover as recover_address
-from channeld.base.units import Side, Timestamp, Version
+from channeld.base.units import RECOVERY_FROM, Side, Timestamp, Version
 from channeld.core.channel import ZERO, Channel, Coop, Phase, Session, Signed, next_version
 from channeld.core.cooperating import LONGEST, SKEW, idle
-from channeld.core.effects import Advanced, Step
+from channeld.core.effects import Advanced, Forgotten, Note, Step
 from channeld.core.events import Recover
 from channeld.core.freezing import freeze
 from channeld.core.messages import CoopSign, DepositSeen, Fault, Message, Proof, Reestablish
-from channeld.core.updating import adopt, commit_of, propose
+from channeld.core.updating import adopt, commit_of, our_locks, propose, unsent_transfers
 
 _GREETED = (Phase.OPENING, Phase.OPEN, Phase.FROZEN)
 
@@ -61,9 +61,11 @@ def got_reestablish(channel: Channel, theirs: Reestablish, now: Timestamp, key: 
         if theirs.hash != ours.body_hash:
             return freeze(channel, f"the peer holds another version {ours.version}", tell="state_differs")
         wrong = _coop_mismatch(channel, theirs, now)
-        if isinstance(wrong, str):
+        if not isinstance(wrong, str):
+            channel = wrong
+        elif channel.phase is not Phase.FROZEN or max(channel.base, theirs.base, theirs.coop_version) < RECOVERY_FROM:
             return freeze(channel, wrong, tell="base_differs")
-        channel = wrong
+        # else one of us is in recovery: no state is signed again, and a cooperate gets a version of its own
     elif theirs.version > ours.version:
         if out is None or (theirs.version, theirs.hash) != (out.version, out.body_hash):
             return Step(replace(channel, session=Session.PROVING))
@@ -83,6 +85,8 @@ def got_reestablish(channel: Channel, theirs: Reestablish, now: Timestamp, key: 
             ),
         )
     channel = replace(channel, session=Session.LIVE)
+    if channel.recovering:
+        sends.append(_RECOVERING)
     if any(channel.told):
         sends.append(DepositSeen(deposit_a=channel.told[0], deposit_b=channel.told[1]))
     if channel.phase is Phase.OPEN and out is not None and out.version > theirs.version:
@@ -103,7 +107,8 @@ def _coop_mismatch(channel: Channel, theirs: Reestablish, now: Timestamp) -> Cha
             return channel if same else "the peer holds another cooperate"
         if theirs.coop_version == base and base > channel.current.version:
             return channel  # lapsed here already; it will lapse there
-        asked = channel.leaving and idle(channel) and theirs.coop_valid_until <= now + LONGEST + SKEW
+        free = idle(channel) and not channel.recovering
+        asked = channel.leaving and free and theirs.coop_valid_until <= now + LONGEST + SKEW
         if not asked or theirs.coop_version != next_version(channel.we, base):
             return f"the peer holds a cooperate {theirs.coop_version} that we cannot have asked for"
         net = channel.current.body.net
@@ -148,7 +153,7 @@ def got_proof(channel: Channel, proof: Proof) -> Step:
         raise PeerFault(Answer.DISCONNECT, f"version {proof.version} is our own proposal: it wants an acknowledgement")
     found = replace(adopt_proof(channel, proof), session=Session.LIVE)
     frozen = freeze(found, f"the peer proved version {proof.version}, newer than our store: in recovery")
-    return Step(frozen.channel, (_RECOVERING,), (*frozen.notes, Advanced(version=proof.version)))
+    return Step(frozen.channel, (_RECOVERING,), (*frozen.notes, *_forgotten(channel, found)))
 
 
 def recover(channel: Channel, event: Recover) -> Step:
@@ -162,7 +167,8 @@ def recover(channel: Channel, event: Recover) -> Step:
             channel, adopted = adopt(channel, theirs, b"")
             notes = (*notes, *adopted)
         else:
-            channel, notes = adopt_proof(channel, proof), (*notes, Advanced(version=proof.version))
+            before, channel = channel, adopt_proof(channel, proof)
+            notes = (*notes, *_forgotten(before, channel))
     sends = (_RECOVERING,) if frozen.notes and channel.session is Session.LIVE else ()
     return Step(channel, sends, notes)
 
@@ -197,6 +203,19 @@ def adopt_proof(channel: Channel, proof: Proof) -> Channel:
         top=max(channel.top, (proof.version, channel.digest(proof.version, hash_))),
         base=Version(max(channel.base, proof.version)),
         recovering=True,
+    )
+
+
+def _forgotten(before: Channel, channel: Channel) -> tuple[Note, ...]:
+    """What an adopted state makes of ours: what is not in it any more was paid or came back, nobody can say which."""
+    ours = our_locks(channel)
+    locks = [id_ for id_ in our_locks(before) if id_ not in ours and id_ not in before.lost]
+    still = unsent_transfers(channel)
+    transfers = [one.payment_id for one in unsent_transfers(before) if one not in still]
+    return (
+        *(Forgotten(what=id_) for id_ in locks),
+        *(Forgotten(what=name) for name in transfers),
+        Advanced(version=channel.current.version),
     )
 
 

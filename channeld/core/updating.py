@@ -13,7 +13,7 @@ from types import MappingProxyType
 from channeld.base.digests import Lock, receipt_digest, transfers_hash
 from channeld.base.errors import Answer, Broken, ChanneldError, PeerFault
 from channeld.base.keys import Key, recover, sha256
-from channeld.base.units import MAX_LOCK_ID, MAX_VERSION, Digest, LockId, LockKind, Side
+from channeld.base.units import MAX_LOCK_ID, RECOVERY_FROM, Digest, LockId, LockKind, Side
 from channeld.core.channel import (
     MAX_BATCH,
     Body,
@@ -78,7 +78,7 @@ def _take(locks: dict[LockName, Lock], name: LockName) -> Lock:
 def propose(channel: Channel, key: Key) -> Step:
     """Sign what is queued, if R3 allows it now; otherwise nothing happens."""
     version = next_version(channel.we, channel.base)
-    if not may_propose(channel) or version > MAX_VERSION:
+    if not may_propose(channel) or version >= RECOVERY_FROM:
         return Step(channel)
     updates, dropped = _fitting(channel)
     channel = with_queue(channel, channel.queue[len(updates) + len(dropped) :])
@@ -305,6 +305,12 @@ def adopt(channel: Channel, signature: bytes, receipt: bytes) -> tuple[Channel, 
         replace(channel, current=state, outstanding=None, base=proposal.version, claims=claims),
         tuple(notes),
     )
+
+
+def unsent_transfers(channel: Channel) -> tuple[Transfer, ...]:
+    """Our transfers that are proposed or queued, and not agreed."""
+    updates = (channel.outstanding.updates if channel.outstanding else ()) + channel.queue
+    return tuple(update for update in updates if isinstance(update, Transfer))
 
 
 def our_locks(channel: Channel) -> dict[LockId, Lock]:

@@ -140,6 +140,9 @@ class Config:
         "payments.max_fee_base", amount, Amount(1_000), "and this much on top", unit="base units"
     )
     towers: tuple[str, ...] = setting("towers.uris", many(node_uri), (), "watchtowers that guard our channels")
+    tower_wait: int = setting(
+        "towers.wait", whole(0, 86_400), 10, "for which a start signs nothing while a tower has not answered", unit="s"
+    )
     tower_receipts: int = setting(
         "towers.receipts", whole(0, 16), 0, "receipts needed before a payment counts as received; 0: none"
     )

@@ -130,6 +130,8 @@ class Desk:
             raise _No(FailureCode.UNKNOWN_NEXT_PEER)
         if out.channel.id == channel.id or out.broken or out.channel.leaving or not out.channel.signs:
             raise _No(FailureCode.CHANNEL_CLOSING)
+        if self._book.knows(lock.key):  # passed on, it could come back while we can take it: nobody gains by that
+            raise _No(FailureCode.TEMPORARY_CHANNEL_FAILURE)
         self._check_terms(lock, told, self._policy(out.channel))
         held = self._held(channel, lock.id, out.channel, told.amount, told.expiry)
         slots = Room(slots=out.channel.max_locks, spendable=out.channel.spendable)

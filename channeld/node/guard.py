@@ -33,6 +33,7 @@ from channeld.core.updating import our_locks
 from channeld.node.chainbook import note_fact
 from channeld.node.ledger import Book
 from channeld.node.loop import Actor
+from channeld.node.owed import Owed
 from channeld.node.world import World
 from channeld.storage.store import Batch, Store
 
@@ -80,6 +81,7 @@ class Guard:
         self._poll, self._start_block = poll, start_block
         self._pending = _Pending()
         self._registering: dict[LockKey, str] = {}
+        self._owed = Owed(chain, sender, account_key.address)
         self._looked = False
         self._cursor: BlockRef | None = None
         self._known_memo: set[ChannelId] = set()
@@ -158,7 +160,10 @@ class Guard:
                     kept.append(fact)
                 case seen.SeenMemo() | seen.SeenSettle() | seen.SeenLocks():
                     kept.append(fact)
-                case seen.SeenOwed() | seen.SeenWithdrawn():
+                case seen.SeenOwed():
+                    if fact.owner == self._key.address:
+                        self._owed.watch([fact.token])
+                case seen.SeenWithdrawn():
                     pass
         if kept:
             self._pending.facts[block.number] = kept
@@ -298,6 +303,7 @@ class Guard:
             await self._look_again()
         await self._settle_down(head)
         await self._visit_all(head)
+        await self._owed.look(head.latest.timestamp)
         final, deep = head.finalized, head.latest.number - self._world.network.confirmations + 1
         await self._save_cursor(final if final.number <= deep else await self.chain.block(max(0, deep)))
         self._world.fault = None
@@ -336,6 +342,7 @@ class Guard:
                     self._world.registered[lock.key] = at
             if actor.channel.phase is Phase.CLOSING:
                 await self._reread(actor)
+        self._owed.watch({actor.channel.token for actor in self._book.actors.values()})
         self._looked = True
 
     async def _reread(self, actor: Actor) -> None:

@@ -20,7 +20,7 @@ import trio
 from channeld.base.digests import Lock
 from channeld.base.errors import Refused
 from channeld.base.keys import sha256
-from channeld.base.units import Amount, ChannelId, LockId, LockKey, Preimage
+from channeld.base.units import Amount, ChannelId, LockId, LockKey, PaymentId, Preimage
 from channeld.core import effects as note
 from channeld.core.channel import Channel, Phase
 from channeld.core.events import CloseAlone, Fail, Fulfil, SeenSecret
@@ -72,6 +72,8 @@ class Payer(Protocol):
 
     def returned(self, name: Name, hash_: LockKey, reason: bytes) -> None: ...
 
+    def forgotten(self, hash_: LockKey) -> None: ...
+
 
 class Events:
     """What happened, for wallets: numbered, kept, and told to who listens."""
@@ -99,6 +101,19 @@ class Events:
         """After the rows are on disk."""
         self.bell.set()
         self.bell = trio.Event()
+
+
+def forget_payments(batch: Batch, events: Events, now: int, hash_: LockKey | None = None) -> None:
+    """That payment, or every one that is pending: what became of it only its payee can say."""
+    some = "state = 'pending'" if hash_ is None else "state = 'pending' AND hash = ?"
+    values = () if hash_ is None else (hash_,)
+    if hash_ is not None:
+        pending = "EXISTS (SELECT 1 FROM payments WHERE hash = ? AND state = 'pending')"
+        events.add_if(pending, hash_, batch, "payment_unknown", payment_hash=hash_)
+    batch.add(
+        f"UPDATE payments SET state = 'unknown', code = 'payment_unknown', text = ?, settled_at = ? WHERE {some}",
+        *("the database was restored: whether it was paid is not known here", now, *values),
+    )
 
 
 class Book:
@@ -161,6 +176,11 @@ class Book:
         """The offer was refused."""
         self._offers.pop(tag, None)
 
+    def knows(self, key: LockKey) -> bool:
+        """Whether we know that lock's preimage: it is an invoice of ours, or was learned from another lock."""
+        sql = "SELECT 1 FROM preimages WHERE key = ? UNION ALL SELECT 1 FROM invoices WHERE hash = ? LIMIT 1"
+        return bool(self._store.rows(sql, key, key))
+
     def watch_transfer(self, channel: ChannelId, payment_id: bytes) -> trio.Event:
         """Set when that outgoing transfer has its outcome."""
         return self._waiters.setdefault((channel, payment_id), trio.Event())
@@ -194,6 +214,8 @@ class Book:
                 self._record_learned(channel, one, batch)
             case note.Returned():
                 self._record_returned(channel.id, one.lock_id, one.reason, batch)
+            case note.Forgotten():
+                self._record_forgotten(channel.id, one.what, batch)
             case note.Dropped(update=AddLock(lock=lock)):
                 self._record_returned(channel.id, lock.id, b"", batch)
             case note.Dropped(update=Transfer() as transfer):
@@ -234,15 +256,16 @@ class Book:
         table = "attempts" if isinstance(what, Attempt) else "forwards"
         names = ("channel", "lock") if isinstance(what, Attempt) else ("out_channel", "out_lock")
         batch.add(
-            f"UPDATE {table} SET state = 'fulfilled' WHERE {names[0]} = ? AND {names[1]} = ? AND state = 'offered'",
+            f"UPDATE {table} SET state = 'fulfilled' WHERE {names[0]} = ? AND {names[1]} = ? "
+            "AND state IN ('offered', 'unknown')",
             *(channel.id, one.lock_id),
         )
         if isinstance(what, Attempt):
-            pending = "EXISTS (SELECT 1 FROM payments WHERE hash = ? AND state = 'pending')"
+            pending = "EXISTS (SELECT 1 FROM payments WHERE hash = ? AND state IN ('pending', 'unknown'))"
             self.events.add_if(pending, what.hash, batch, "payment_sent", payment_hash=what.hash)
             batch.add(
                 "UPDATE payments SET state = 'succeeded', preimage = ?, settled_at = ? "
-                "WHERE hash = ? AND state = 'pending'",
+                "WHERE hash = ? AND state IN ('pending', 'unknown')",
                 *(one.preimage, self._world.now, what.hash),
             )
 
@@ -255,6 +278,23 @@ class Book:
             f"WHERE {names[0]} = ? AND {names[1]} = ? AND state = 'offered'",
             *(reason, channel, lock),
         )
+
+    def _record_forgotten(self, channel: ChannelId, what: LockId | PaymentId, batch: Batch) -> None:
+        """Neither paid nor returned, as far as we can tell (I28). A forward stays as it is: upstream is not failed."""
+        if isinstance(what, bytes):
+            batch.add(
+                "UPDATE transfers SET state = 'unknown', settled_at = ? "
+                "WHERE channel = ? AND id = ? AND outgoing = 1 AND state = 'pending'",
+                *(self._world.now, channel, what),
+            )
+            return
+        mine = self._offered.get((channel, what))
+        if isinstance(mine, Attempt):
+            batch.add(
+                "UPDATE attempts SET state = 'unknown' WHERE channel = ? AND lock = ? AND state = 'offered'",
+                *(channel, what),
+            )
+            forget_payments(batch, self.events, self._world.now, mine.hash)
 
     # -- after
 
@@ -275,13 +315,21 @@ class Book:
                 self._tell_returned((channel.id, one.lock_id), one.reason)
             case note.Dropped(update=AddLock(lock=lock)):
                 self._tell_returned((channel.id, lock.id), b"")
-            case note.Sent() | note.Dropped(update=Transfer()):
-                name = one.payment_id if isinstance(one, note.Sent) else one.update.payment_id  # type: ignore[union-attr]
-                waiter = self._waiters.pop((channel.id, name), None)
-                if waiter is not None:
-                    waiter.set()
+            case note.Forgotten(what=bytes() as name) | note.Sent(payment_id=name):
+                self._tell_transfer(channel.id, name)
+            case note.Dropped(update=Transfer(payment_id=name)):
+                self._tell_transfer(channel.id, name)
+            case note.Forgotten(what=int() as lock_id):
+                mine = self._offered.get((channel.id, LockId(lock_id)))
+                if isinstance(mine, Attempt):
+                    self.payer.forgotten(mine.hash)
             case _:
                 pass
+
+    def _tell_transfer(self, channel: ChannelId, name: bytes) -> None:
+        waiter = self._waiters.pop((channel, name), None)
+        if waiter is not None:
+            waiter.set()
 
     def _tell_learned(self, name: Name, preimage: Preimage) -> None:
         what = self._offered.get(name)
@@ -419,9 +467,10 @@ class Book:
             return  # upstream is done with it
         found = self._store.rows("SELECT preimage FROM preimages WHERE key = ?", what.key)
         row = self._store.rows("SELECT state, reason FROM forwards WHERE out_channel = ? AND out_lock = ?", *name)
-        if found:
+        state = row[0][0] if row else ""
+        if found and state == "fulfilled":  # by this very lock: the same hash may have others, with other outcomes
             self.fulfil(what.in_channel, what.in_lock, found[0][0])
-        elif row and row[0][0] == "returned":
+        elif state == "returned":
             self._give_back(what, row[0][1])
         elif (out := self.actors.get(name[0])) is None or name[1] not in our_locks(out.channel):
             # of a channel restored from a copy: the peer may have taken it, so upstream is not failed (R8)

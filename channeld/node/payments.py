@@ -49,7 +49,7 @@ _decode = lru_cache(maxsize=1_024)(invoice.decode)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Payment:
-    """What is known of one payment; `state` is pending, succeeded or failed."""
+    """What is known of one payment; `state` is pending, succeeded, failed, or unknown after a restore."""
 
     hash: LockKey
     invoice: str
@@ -102,6 +102,7 @@ class _Running:
     back: trio.Event = field(default_factory=trio.Event)
     returned: tuple[Name, bytes] | None = None
     fulfilled: bool = False
+    """Its outcome is on disk: paid, or not to be known."""
 
 
 class Payments:
@@ -146,6 +147,8 @@ class Payments:
             raise Refused("payment_failed", "the payment was not begun")
         if found.state == "failed":
             raise Refused(found.code or "payment_failed", found.text, "nothing was paid; it may be tried again")
+        if found.state == "unknown":
+            raise Refused(found.code, found.text, "ask the payee; a new invoice can be paid")
         return found
 
     def read(self, text: str) -> Invoice:
@@ -225,6 +228,14 @@ class Payments:
         if running is not None and running.returned is None:
             running.returned = (name, reason)
             running.back.set()
+
+    def forgotten(self, hash_: LockKey) -> None:
+        """In recovery: it may have been paid, so it is not tried again."""
+        running = self._running.pop(hash_, None)
+        if running is not None:
+            running.fulfilled = True
+            running.back.set()
+            running.done.set()
 
     # -- the loop of one payment
 

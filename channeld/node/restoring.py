@@ -16,7 +16,7 @@ from channeld.base.keys import Key
 from channeld.core.channel import Phase
 from channeld.core.events import Recover
 from channeld.core.machine import step
-from channeld.node.ledger import Events
+from channeld.node.ledger import Events, forget_payments
 from channeld.storage.store import Batch, Store
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ async def recover_all(store: Store, key: Key, now: Callable[[], int]) -> int:
         batch.channel(step(channel, Recover(reason=REASON), key).channel)
         events.add(batch, "channel_frozen", channel_id=channel.id, reason=REASON)
         count += 1
-    if batch:
-        await store.commit(batch)
+    forget_payments(batch, events, now())  # the original may have paid them, by this lock or by another
+    await store.commit(batch)
     log.warning("restored: %s channels are in recovery and can only be closed", count)
     return count

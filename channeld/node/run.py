@@ -297,6 +297,7 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
         account_key=house.key,
         randomness=house.randomness,
         nursery=tasks,
+        ask_within=config.tower_wait,
     )
     guard = Guard(
         book=book,

@@ -262,7 +262,8 @@ class Service:
         if not force and actor.channel.phase in (Phase.OPENING, Phase.OPEN, Phase.FROZEN):
             with trio.move_on_after(timeout):
                 while not self._together(actor):
-                    await actor.ask(Leave(now=self.world.chain_time, valid_for=COOP_VALID))
+                    draw = int.from_bytes(self.randomness(8), "big")
+                    await actor.ask(Leave(now=self.world.chain_time, valid_for=COOP_VALID, draw=draw))
                     await trio.sleep(0.2)
         if not self._together(actor):
             await actor.ask(CloseAlone())
@@ -421,7 +422,7 @@ class Service:
         over = {state for state, _ in states.values()}
         return {
             "ids": [hexed(id_) for id_ in ids],
-            "state": "failed" if "failed" in over else "pending" if "pending" in over else "succeeded",
+            "state": next((state for state in ("failed", "unknown", "pending") if state in over), "succeeded"),
             "version": max(version for _, version in states.values()) or None,
         }
 

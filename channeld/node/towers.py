@@ -39,7 +39,8 @@ FORM: Final = 1
 SWEEP: Final = 5.0
 """Seconds between looks at what no turn tells: receipts that run out, preimages that came in quietly."""
 ASK_WITHIN: Final = 10.0
-"""Seconds for which a start waits for towers, so that one that is down does not stop payments."""
+"""Seconds for which a start waits for towers (`towers.wait`), so that one that is down does not stop payments. What is
+signed then, before a tower answers, may be a version that a forgotten state has: if the peer lies, that is."""
 ASK_AT_ONCE: Final = 16
 INFO_EVERY: Final = 6 * 3_600.0
 FORGET_WITHIN: Final = 600.0
@@ -85,9 +86,10 @@ class Towers:
         randomness: Callable[[int], bytes],
         nursery: trio.Nursery,
         forget_within: float = FORGET_WITHIN,
+        ask_within: float = ASK_WITHIN,
     ) -> None:
         self._book, self._store, self._world, self._domain = book, store, world, domain
-        self._key, self._nursery = account_key, nursery
+        self._key, self._nursery, self._ask_within = account_key, nursery, ask_within
         self._towers: dict[NodeId, Tower] = {}
         self._histories: dict[ChannelId, History] = {}
         self._seen: dict[ChannelId, Channel] = {}
@@ -105,7 +107,7 @@ class Towers:
             tower_ahead=self._ahead,
         )
         self.asked = self._kit.asked
-        """Set when every tower has said what it holds of our channels, or has had `ASK_WITHIN` seconds to."""
+        """Set when every tower has said what it holds of our channels, or has had `ask_within` seconds to."""
 
     # -- which
 
@@ -190,7 +192,7 @@ class Towers:
         if pairs:
             for tower, name in pairs:
                 self._nursery.start_soon(self._ask_until_told, tower, name, left, limit)
-            with trio.move_on_after(ASK_WITHIN):
+            with trio.move_on_after(self._ask_within):
                 while left[0]:
                     await self._told.wait()
         if left[0]:

@@ -7,12 +7,13 @@ accepted, because what was signed could not be remembered.
 
 A database has one owner: opening it raises its epoch, and every transaction asks first whether the epoch is still its
 own. So a process that was taken over (a second start on the same file, by whatever way round the lock) cannot save, and
-what is not saved is not signed away. A copy of the file is told by its place and refused (`storage.place`).
+what is not saved is not signed away. A copy of the file is told by its place and token and refused (`storage.place`).
 """
 
 from __future__ import annotations
 
 import logging
+import secrets
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -28,11 +29,11 @@ import trio
 from channeld.base.errors import Broken, Malformed, Refused, StoreFailed
 from channeld.core.channel import Channel
 from channeld.core.saved import load
-from channeld.storage.place import NOWHERE, Origin, place_of
+from channeld.storage.place import NOWHERE, TOKEN_BYTES, Origin, place_of, put_tokens, tokens_beside
 from channeld.storage.store import Batch, Row, checksum
 
 log = logging.getLogger(__name__)
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 MEMORY: Final = ":memory:"
 MAX_JOINED: Final = 4_096
 """Most statements that one transaction joins, so that nobody waits for a very long one."""
@@ -63,12 +64,20 @@ def _connect(path: str) -> sqlite3.Connection:
 class SqliteStore:
     """`path`: the database file, made if it is not there; ":memory:" keeps nothing."""
 
-    def __init__(self, path: Path | str, *, origin: Origin = Origin.SAME, connect: Connect = _connect) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        origin: Origin = Origin.SAME,
+        connect: Connect = _connect,
+        randomness: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
         """Open the database and take it over: whoever had it saves nothing more.
 
         Args:
             origin: what its owner says of the file. A COPY stands nowhere until `stand_here`: whoever opens it before
                 has to say again what it is.
+            randomness: of the token that tells this file from copies of it.
 
         Raises:
             Refused: `bad_database`: not a database of ours, or one of a newer program; `copied_database`: it stands
@@ -85,7 +94,9 @@ class SqliteStore:
         except (*_DAMAGED, Malformed, Broken) as fault:
             raise Refused("bad_database", f"{path}: {fault}", "is it a channeld database?") from fault
         try:
-            self._place = b"" if str(path) == MEMORY else place_of(Path(path))
+            self._path = None if str(path) == MEMORY else Path(path)
+            self._randomness = randomness
+            self._place = b"" if self._path is None else place_of(self._path)
             self.epoch = self._take_over(origin)
         except (Refused, OSError):
             self.close()
@@ -198,7 +209,7 @@ class SqliteStore:
         """Raise the epoch; the new one. Refused: `copied_database`, `bad_database`."""
         try:
             return self._raise_epoch(origin)
-        except _DAMAGED as fault:
+        except (*_DAMAGED, OSError) as fault:
             raise Refused(
                 "bad_database", f"the owner cannot be written: {fault}", "is there room on the disk?"
             ) from fault
@@ -207,22 +218,28 @@ class SqliteStore:
         cursor = self._writer.cursor()
         cursor.execute("BEGIN IMMEDIATE")
         try:
-            rows = cursor.execute("SELECT epoch, place FROM owner").fetchall()
+            rows = cursor.execute("SELECT epoch, place, token FROM owner").fetchall()
             if len(rows) != 1:
                 raise Refused(
                     "bad_database", "the database has no owner's row", "the file is damaged: do not go on with it"
                 )
-            ((epoch, known),) = rows
-            if known not in (b"", self._place) and origin is Origin.SAME:
+            ((epoch, known, token),) = rows
+            strange = self._path is not None and token != b"" and token not in tokens_beside(self._path)
+            if (strange or known not in (b"", self._place)) and origin is Origin.SAME:
                 text = "the database is not where channeld left it: it was copied, moved or restored"
                 hint = "--restored if there is or was another copy: its channels will only be closed; else --moved"
                 raise Refused("copied_database", text, hint)
             stands = NOWHERE if origin is Origin.COPY else self._place
-            cursor.execute("UPDATE owner SET epoch = ?, place = ?", (epoch + 1, stands))
+            fresh = self._randomness(TOKEN_BYTES)
+            if self._path is not None:
+                put_tokens(self._path, (token, fresh) if token else (fresh,))
+            cursor.execute("UPDATE owner SET epoch = ?, place = ?, token = ?", (epoch + 1, stands, fresh))
             cursor.execute("COMMIT")
         finally:
             if self._writer.in_transaction:
                 cursor.execute("ROLLBACK")
+        if self._path is not None:
+            put_tokens(self._path, (fresh,))  # from here on a copy from before this start is told
         return int(epoch) + 1
 
     def put_note(self, name: str, value: bytes) -> None:
@@ -273,7 +290,9 @@ def _open(
                 raise Refused("bad_database", f"{path} is damaged: {found}", "do not go on with it")
             prepare(connection)
             # After a failed sync the kernel may show pages that are on no disk: what a start finds is written anew.
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            ((busy, *_),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            if busy:  # what is in the journal stays unsynced for all we know
+                raise Refused("already_running", f"{path} is in use by another process", "stop it first")
     except (*_DAMAGED, Refused, Malformed, Broken):
         connection.close()
         raise

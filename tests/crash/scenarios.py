@@ -8,7 +8,6 @@ it by `laws`. Every step asks the way a client does: again, with the same words,
 from __future__ import annotations
 
 import itertools
-import shutil
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +27,9 @@ from channeld.wire import invoice, onion, payload
 from channeld.wire import messages as wire
 from channeld.wire.payload import FinalPayload
 from tests.crash.chain import BASE_FEE, GAS, TIP, Tx
+from tests.crash.copies import keep, set_back
 from tests.crash.laws import finish, judge
-from tests.crash.sim import DOMAIN, TOKEN, Node, Point, Sim, Unlawful, contracts, named_token, simulate
+from tests.crash.sim import DOMAIN, Node, Point, Sim, Unlawful, contracts, named_token, simulate
 
 Program = Callable[[Sim, type[Actor]], Awaitable["Played"]]
 DEPOSIT: Final = 1_000
@@ -356,7 +356,7 @@ async def reorg_secret(sim: Sim, actor: type[Actor]) -> Played:
 
 
 async def withdraw(sim: Sim, actor: type[Actor]) -> Played:
-    """A payout that the token refuses is owed, and taken when it can be."""
+    """A payout that the token refuses is owed, and the node takes it when it can."""
     (payer, payee), (opened,) = await line(sim, actor, "payer", "payee")
     await payer.transfer(opened, [100], "paid")
     await quiet((payer, payee))
@@ -370,8 +370,7 @@ async def withdraw(sim: Sim, actor: type[Actor]) -> Played:
         raise Unlawful("what could not be paid is not owed")
     for block in sim.chain.blocks:
         block.state.model.refusing.clear()
-    if not await payee.submit("withdraw", contracts().withdraw(TOKEN, payee.key.address, payee.key.address)):
-        raise Unlawful("what is owed cannot be taken")
+    await payee.until(lambda: not sim.chain.model.owed.get((named_token(), owner)), 1_500)
     return Played(honest=(payer, payee))
 
 
@@ -380,15 +379,12 @@ async def restore(sim: Sim, actor: type[Actor]) -> Played:
     (payer, payee), (opened,) = await line(sim, actor, "payer", "payee")
     await payer.transfer(opened, [100], "before")
     await quiet((payer, payee))
-    copy = await _down(payer)
-    kept = payer.folder / "copy"
-    shutil.copy(copy, kept)
-    await _up(payer)
+    kept = await keep(payer)
     await payer.until(lambda: payer.channel(opened)["connected"])
     await payer.transfer(opened, [200], "forgotten")
     await payee.until(lambda: int(payee.channel(opened)["ours"]) == 300)
     await quiet((payer, payee))
-    shutil.copy(kept, await _down(payer))
+    await set_back(payer, kept)
     sim.watching = True
     await _up(payer)
     await payer.until(lambda: payer.service.book.actors[opened].channel.phase is not Phase.OPEN)

@@ -166,7 +166,7 @@ async def test_a_backup_is_only_closed_and_its_honest_peer_helps(town: Stage) ->
 
 @pytest.mark.timeout(240)
 async def test_a_machine_set_back_learns_from_its_tower(town: Stage) -> None:
-    """The same file at the same place with old bytes in it, and a peer that says nothing: only the tower knows."""
+    """All files at the same place with old bytes in them, and a peer that says nothing: only the tower knows."""
     payer, payee = await nodes(town, "payer", "payee")
     tower = await town.tower("tower")
     await town.fund(tower.address, wei=ETHER)
@@ -183,6 +183,7 @@ async def test_a_machine_set_back_learns_from_its_tower(town: Stage) -> None:
         if not last:
             assert await payee.stop() == 0
             _copy_of(home, town.root / "snapshot")
+            shutil.copyfile(home / "node.sqlite3.token", town.root / "snapshot.token")
             await payee.start()
     start = await wallet(payee)
     await payer.kill()
@@ -190,6 +191,9 @@ async def test_a_machine_set_back_learns_from_its_tower(town: Stage) -> None:
     for file in home.glob("node.sqlite3-*"):
         file.unlink()
     (home / "node.sqlite3").write_bytes((town.root / "snapshot").read_bytes())
+    error = await _refused(payee)
+    assert error["code"] == "copied_database", "without the token of that time it is known for a copy"
+    shutil.copyfile(town.root / "snapshot.token", home / "node.sqlite3.token")
 
     await payee.start()
     with trio.fail_after(30):

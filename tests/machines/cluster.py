@@ -11,7 +11,6 @@ its books say (I25-I29); nobody has signed a version twice (I11). With a cheat, 
 from __future__ import annotations
 
 import itertools
-import shutil
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -25,6 +24,7 @@ from channeld.base.units import ChannelId
 from channeld.core.channel import Channel, Phase
 from channeld.node.loop import Actor
 from channeld.wire import messages as wire
+from tests.crash.copies import keep, set_back
 from tests.crash.laws import _won, finish, judge, signatures
 from tests.crash.scenarios import _down, _up, close_call, quiet, send_raw
 from tests.crash.sim import TOKENS, Node, Sim, Unlawful, named_token, simulate
@@ -184,19 +184,13 @@ class Cluster:
 
     async def take_copy(self) -> None:
         assert self.odd is not None
-        found = await _down(self.odd)
-        self.copy = self.odd.folder / "copy"
-        shutil.copy(found, self.copy)
-        await _up(self.odd)
+        self.copy = await keep(self.odd)
 
     async def come_back(self) -> None:
         """From the old copy; the write-ahead log goes with what it replaces."""
         assert self.odd is not None
         assert self.copy is not None
-        database = await _down(self.odd)
-        for path in database.parent.glob(database.name + "-*"):
-            path.unlink()
-        shutil.copy(self.copy, database)
+        await set_back(self.odd, self.copy)
         self.met["restored"] += 1
         await _up(self.odd)
         await trio.sleep(5)

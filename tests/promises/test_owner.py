@@ -162,7 +162,7 @@ def test_the_epoch_is_never_lowered(path: Path):
         with pytest.raises(sqlite3.IntegrityError):
             connection.execute(sql)
     with pytest.raises(sqlite3.IntegrityError):
-        connection.execute("INSERT INTO owner VALUES (2, 9, x'')")
+        connection.execute("INSERT INTO owner (one, epoch, place) VALUES (2, 9, x'')")
     connection.close()
 
 

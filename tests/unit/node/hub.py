@@ -89,6 +89,8 @@ class Silent:
 
     def returned(self, name: Name, hash_: LockKey, reason: bytes) -> None: ...
 
+    def forgotten(self, hash_: LockKey) -> None: ...
+
 
 @dataclass(slots=True)
 class Leg:

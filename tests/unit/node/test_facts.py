@@ -60,6 +60,9 @@ class ChainTable:
             case _:
                 pass
 
+    async def owed(self, token: Address, owner: Address, at: BlockRef | None = None) -> Amount:
+        return Amount(0)
+
     async def registered_at(self, key: LockKey, at: BlockRef | None = None) -> Timestamp:
         found = self.registered.get(key, Timestamp(0))
         return found if at is None or found <= at.timestamp else Timestamp(0)

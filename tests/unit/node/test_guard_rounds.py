@@ -40,6 +40,9 @@ class Chain:
             raise Unreachable("no answer")
         return Timestamp(0)
 
+    async def owed(self, token: Address, owner: Address, at: BlockRef | None = None) -> Amount:
+        return Amount(0)
+
     async def channel(self, channel_id: Any, at: BlockRef | None = None) -> ChannelWord:
         zero = Amount(0)
         return ChannelWord(

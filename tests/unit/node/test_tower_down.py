@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 import trio.testing
 
@@ -12,7 +13,7 @@ from tests.roles import ACCEPTOR_KEY, DOMAIN, STRANGER_KEY
 from tests.unit.node.parts import Parts, channel_with_lock, parts
 
 
-def towers_of(node: Parts) -> Towers:
+def towers_of(node: Parts, ask_within: float = ASK_WITHIN) -> Towers:
     made = Towers(
         book=node.book,
         store=node.store,
@@ -21,13 +22,16 @@ def towers_of(node: Parts) -> Towers:
         account_key=ACCEPTOR_KEY,
         randomness=bytes,
         nursery=node.nursery,
+        ask_within=ask_within,
     )
     made.load()
     return made
 
 
-async def test_a_start_does_not_wait_for_ever_for_a_tower_that_is_down(
+@pytest.mark.parametrize("limit", [ASK_WITHIN, 3_600.0])
+async def test_a_start_waits_for_a_tower_that_is_down_as_long_as_its_owner_says(
     autojump_clock: trio.testing.MockClock,
+    limit: float,
 ) -> None:
     async with trio.open_nursery() as nursery:
         with parts(nursery) as node:
@@ -39,11 +43,11 @@ async def test_a_start_does_not_wait_for_ever_for_a_tower_that_is_down(
             await node.store.commit(batch)
             await node.add(channel_with_lock(1, 5))
             before = trio.current_time()
-            towers = towers_of(node)
-            await trio.sleep(ASK_WITHIN - 1)
+            towers = towers_of(node, limit)
+            await trio.sleep(limit - 1)
             assert not towers.asked.is_set()
             await towers.asked.wait()
-            assert trio.current_time() - before == ASK_WITHIN
+            assert trio.current_time() - before == limit
             nursery.cancel_scope.cancel()
             await trio.lowlevel.checkpoint_if_cancelled()
 
