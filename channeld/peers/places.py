@@ -79,7 +79,8 @@ class Hall:
         if len(there) > self._from_one:
             return next(iter(there))
         if self._count > self._most:
-            return next(iter(max(self._guests.values(), key=_crowd)))
+            largest: dict[Guest, int] = max(self._guests.values(), key=_crowd)
+            return next(iter(largest))
         return None
 
 

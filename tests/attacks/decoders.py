@@ -24,6 +24,7 @@ from channeld.api.schema import NODE
 from channeld.base import pack, shallow
 from channeld.base.errors import Broken, Malformed, Refused
 from channeld.base.keys import Key, keccak, sha256
+from channeld.base.shape import count
 from channeld.base.units import Side, Version
 from channeld.chain.networks import network
 from channeld.cli.settings import FILE, load_node
@@ -429,6 +430,14 @@ TARGETS: Final = tuple(
             "seeds": lambda: samples.messages()[:9] + samples.saved_channels()[:2],
             "tree": True,
             "covers": ("base.pack.unpack",),
+        },
+        {
+            "name": "shape",
+            "decode": lambda data: count(data, pack.MAX_TOTAL),
+            "seeds": samples.messages,
+            "tree": True,
+            "memory": MESSAGE,
+            "covers": ("base.shape.count",),
         },
         {
             "name": "amount",
