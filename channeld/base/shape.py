@@ -41,8 +41,10 @@ def count(data: bytes, most: int) -> int:
     Maps, extensions and floats are counted as one byte each, since whoever reads them refuses them.
 
     Raises:
-        Malformed: more than `most`.
+        Malformed: more than `most`; or `data` is no bytes, as when another value stands where bytes are meant to.
     """
+    if not isinstance(data, bytes | bytearray):
+        raise Malformed(f"msgpack is bytes, not {type(data).__name__}")
     at, end = 0, len(data)
     todo = promised = 1
     while todo and at < end:

@@ -28,7 +28,7 @@ from channeld.base.settings import (
 from channeld.base.units import MAX_AMOUNT, NATIVE, Address, Amount, Seconds
 from channeld.chain.networks import Network
 from channeld.node.jamming import USUAL, Limits
-from channeld.peers.listen import Caps
+from channeld.peers.caps import Caps
 
 DOOR: Final = Caps()
 """Defaults of `[peers]`."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 import trio
@@ -18,23 +17,12 @@ import trio
 from channeld.base.errors import PeerFault, Unreachable
 from channeld.base.keys import Key
 from channeld.base.units import NodeId, short
+from channeld.peers.caps import Caps as Caps
 from channeld.peers.places import Guest, Hall, origin_of
-from channeld.peers.talk import HANDSHAKE_SECONDS, PeerStream, fresh_key, welcome
+from channeld.peers.talk import PeerStream, fresh_key, welcome
 from channeld.wire.address import HostPort
 
 log: Final = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caps:
-    """How many connections at once, each 1 or more: of peers that are not `known`, and of those before their handshake
-    is done; in all, and from one address (`places.origin_of`)."""
-
-    connections: int = 256
-    from_one: int = 32
-    strangers: int = 128
-    strangers_from_one: int = 16
-    handshake_seconds: float = HANDSHAKE_SECONDS
 
 
 def nobody(_: NodeId) -> bool:

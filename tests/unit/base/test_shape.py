@@ -58,3 +58,10 @@ def test_a_value_with_many_items_is_taken_up_to_the_limit():
     assert unpack(pack(value)) == value
     with pytest.raises(Malformed, match="at most 8192"):
         unpack(pack([*value, 0]))
+
+
+@pytest.mark.parametrize("value", [[3, 300], [], "text", None, 7])
+def test_what_is_no_bytes_is_refused(value: Any):
+    """A list where a saved message is meant to stand: its numbers are no bytes either."""
+    with pytest.raises(Malformed):
+        count(value, 10)
