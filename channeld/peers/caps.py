@@ -18,3 +18,6 @@ class Caps:
     strangers: int = 128
     strangers_from_one: int = 16
     handshake_seconds: float = HANDSHAKE_SECONDS
+
+
+USUAL: Final = Caps()

@@ -17,6 +17,7 @@ import trio
 from channeld.base.errors import PeerFault, Unreachable
 from channeld.base.keys import Key
 from channeld.base.units import NodeId, short
+from channeld.peers.caps import USUAL
 from channeld.peers.caps import Caps as Caps
 from channeld.peers.places import Guest, Hall, origin_of
 from channeld.peers.talk import PeerStream, fresh_key, welcome
@@ -52,7 +53,7 @@ async def listen(
     static: Key,
     talk: Callable[[PeerStream], Awaitable[None]],
     *,
-    caps: Caps = Caps(),
+    caps: Caps = USUAL,
     known: Callable[[NodeId], bool] = nobody,
     key: Callable[[], Key] = fresh_key,
     bind: Callable[[HostPort], Awaitable[tuple[HostPort, Sequence[trio.abc.Listener[trio.abc.Stream]]]]] = bind_tcp,
