@@ -1,7 +1,8 @@
 """Bounded msgpack, for the wire and the disk; never for what is signed or hashed.
 
 Only what `pack` itself would have written is accepted: `unpack` refuses maps, extension types, floats and any
-bytes whose re-encoding differs, so a value has one form. Integers of up to 64 bits travel as such; amounts
+bytes whose re-encoding differs, so a value has one form. How many items the bytes promise is counted before anything is
+made of them (`shape`). Integers of up to 64 bits travel as such; amounts
 (88 bits) as eleven big-endian bytes, see `amount_bytes`.
 """
 
@@ -12,10 +13,12 @@ from typing import Any, Final
 import msgpack
 
 from channeld.base.errors import Malformed
+from channeld.base.shape import count
 from channeld.base.units import Amount
 
 MAX_BYTES: Final = 65_536
 MAX_ITEMS: Final = 4_096
+MAX_TOTAL: Final = 8_192
 AMOUNT_BYTES: Final = 11
 
 type_error = (ValueError, TypeError, OverflowError, RecursionError, msgpack.exceptions.ExtraData)
@@ -27,18 +30,20 @@ def pack(value: Any) -> bytes:
     return packed
 
 
-def unpack(data: bytes, *, max_bytes: int = MAX_BYTES, max_items: int = MAX_ITEMS) -> Any:
+def unpack(data: bytes, *, max_bytes: int = MAX_BYTES, max_items: int = MAX_ITEMS, max_total: int = MAX_TOTAL) -> Any:
     """The value in `data`, arrays as lists.
 
     Args:
         data: at most `max_bytes` bytes.
         max_items: longest array that is accepted.
+        max_total: most items, those of lists within lists included; and never more than `data` has bytes.
 
     Raises:
         Malformed: not msgpack, a map, a float, an extension, over a limit, or not in `pack`'s own form.
     """
     if len(data) > max_bytes:
         raise Malformed(f"{len(data)} bytes of msgpack, at most {max_bytes} are read")
+    count(data, min(max_total, len(data)))
     try:
         value = msgpack.unpackb(
             data,

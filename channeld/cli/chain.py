@@ -183,6 +183,6 @@ def _say_deployed(out: Output, profile: Network, url: str, found: Deployment, pe
     if not found.permit2_there and profile.id != "dev":
         out.text(f"no Permit2 at 0x{found.permit2.hex()}: deposits by its permits revert")
     if found.gas_used:
-        out.text(f"deployed in block {found.block} for {found.gas_used} gas; for config.toml:\n\n{text}")
+        out.text(f"deployed in block {found.block} for {found.gas_used} gas; for config.toml:", "", *entry)
     else:
-        out.text(f"there since block {found.block}, nothing was sent; for config.toml:\n\n{text}")
+        out.text(f"there since block {found.block}, nothing was sent; for config.toml:", "", *entry)

@@ -16,6 +16,8 @@ from channeld.cli.exits import Ending
 
 VALUE: Final = 8_192
 """Characters of one value shown: an invoice is as long as half of it."""
+LINE: Final = 12 * VALUE
+"""Characters of one line: a value whose every sign is an escape, and its name."""
 
 
 class Output:
@@ -29,9 +31,9 @@ class Output:
         sys.stdout.write(json.dumps(value) + "\n")
         sys.stdout.flush()
 
-    def text(self, text: str) -> None:
-        """Lines for people."""
-        sys.stdout.write(text + "\n")
+    def text(self, *lines: str) -> None:
+        """Lines for people. Each stays one line, whatever stands in it."""
+        sys.stdout.write("".join(f"{plain(line, LINE)}\n" for line in lines))
         sys.stdout.flush()
 
     def show(self, value: Any, lines: Iterable[tuple[str, Any]]) -> None:
@@ -41,7 +43,7 @@ class Output:
             return
         shown = [(name, plain(str(said), VALUE)) for name, said in lines if said not in (None, "")]
         width = max((len(name) for name, _ in shown), default=0)
-        self.text("\n".join(f"{name:<{width}}  {said}" for name, said in shown))
+        self.text(*(f"{name:<{width}}  {said}" for name, said in shown))
 
     def table(self, value: Any, heads: Sequence[str], rows: Sequence[Sequence[Any]], empty: str) -> None:
         """`value` as JSON, or a table; `empty` where there are no rows. Heads that begin with > are numbers."""

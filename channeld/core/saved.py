@@ -66,7 +66,7 @@ def save(channel: Channel) -> bytes:
 def load(data: bytes) -> Channel:
     """Malformed: not what `save` wrote. Broken: it is a channel that breaks a law."""
     try:
-        return _load(unpack(data, max_bytes=MAX_BYTES, max_items=65_536))
+        return _load(unpack(data, max_bytes=MAX_BYTES, max_items=65_536, max_total=MAX_BYTES))
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as fault:
         raise Malformed(f"not a saved channel: {fault}") from fault
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from channeld.base.errors import Refused
 from channeld.base.settings import (
@@ -27,6 +28,10 @@ from channeld.base.settings import (
 from channeld.base.units import MAX_AMOUNT, NATIVE, Address, Amount, Seconds
 from channeld.chain.networks import Network
 from channeld.node.jamming import USUAL, Limits
+from channeld.peers.caps import Caps
+
+DOOR: Final = Caps()
+"""Defaults of `[peers]`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +91,21 @@ class Config:
         many(endpoint, 4),
         (),
         "how others reach us; empty: what `listen` says, where that is an address",
+    )
+    max_strangers: int = setting(
+        "peers.max_strangers", whole(1, 65_536), DOOR.connections, "peers without a channel that may be connected"
+    )
+    max_strangers_from_one: int = setting(
+        "peers.max_strangers_from_one",
+        whole(1, 65_536),
+        DOOR.from_one,
+        "the same from one address (IPv6: one /64); more where a proxy makes all come from one",
+    )
+    max_handshakes: int = setting(
+        "peers.max_handshakes", whole(1, 65_536), DOOR.strangers, "connections that may be shaking hands"
+    )
+    max_handshakes_from_one: int = setting(
+        "peers.max_handshakes_from_one", whole(1, 65_536), DOOR.strangers_from_one, "the same from one address"
     )
     accept_channels: bool = setting("peers.accept_channels", flag, True, "let others open channels to us")
     challenge_period: Seconds | None = setting(
@@ -155,6 +175,16 @@ class Config:
     def policy_for(self, token: Address) -> TokenPolicy:
         """The terms for `token` (`NATIVE` for the coin)."""
         return self.policies.get(token, self.policy)
+
+    @property
+    def caps(self) -> Caps:
+        """How many strangers are let in."""
+        return Caps(
+            connections=self.max_strangers,
+            from_one=self.max_strangers_from_one,
+            strangers=self.max_handshakes,
+            strangers_from_one=self.max_handshakes_from_one,
+        )
 
     @property
     def limits(self) -> Limits:

@@ -205,6 +205,8 @@ class Desk:
             raise _No(FailureCode.FINAL_INCORRECT_EXPIRY)
         if lock.expiry > world.now + self._max_expiry:
             raise _No(FailureCode.FINAL_INCORRECT_EXPIRY)
+        if not self._is_worth_it(channel, lock, told.total):
+            raise _No(FailureCode.FINAL_INCORRECT_AMOUNT)
         part = _Part(channel.id, lock.id, lock.amount, told.total, secret, lock.expiry, world.now)
         parts = self._parts.setdefault(lock.key, [])
         if any(other.total != told.total for other in parts):
@@ -216,6 +218,19 @@ class Desk:
             self._release(invoice, parts)
         else:
             self._return_set(lock.key)
+
+    def _is_worth_it(self, channel: Channel, lock: Lock, total: Amount) -> bool:
+        """R21: a part that nobody would resolve on chain counts nothing towards its set, so it is given back. A payment
+        that is so small as a whole risks itself only; it is taken, and counted with all that are not worth it."""
+        if lock.amount >= self._costs(channel.token):
+            return True
+        if lock.amount < total:
+            return False
+        why = self._traffic.keep(self._held(channel, lock.id, channel, lock.amount, lock.expiry))
+        if why is not None:
+            log.info("channel=%s lock=%s not kept: %s", channel.name, lock.id, why)
+            raise _No(FailureCode.PAYMENT_TIMEOUT)
+        return True
 
     def _stands(self, part: _Part) -> bool:
         """R21: in a channel that can still pay it, with time to spare."""

@@ -74,6 +74,13 @@ class Traffic:
         if held.dust:
             self._dust[held.came] = held
 
+    def keep(self, held: Held) -> str | None:
+        """Count a lock for an invoice of ours that is not worth resolving; why it is not taken, or None."""
+        why = self._too_much_dust(held)
+        if why is None:
+            self._dust[held.came] = held
+        return why
+
     def why_not(self, asked: Held, room: Room, now: Timestamp) -> str | None:
         """Why `asked` is not passed on, or None."""
         limits, out = self._limits, self._standing(asked.out)

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
@@ -75,8 +75,13 @@ class Payer(Protocol):
     def forgotten(self, hash_: LockKey) -> None: ...
 
 
+KEPT_EVENTS: Final = 100_000
+PRUNED_EACH: Final = 1_000
+"""Every so many events the ones before the newest `KEPT_EVENTS` are forgotten, or the table would grow for good."""
+
+
 class Events:
-    """What happened, for wallets: numbered, kept, and told to who listens."""
+    """What happened, for wallets: numbered, told to who listens, and kept: the newest `KEPT_EVENTS` at least."""
 
     def __init__(self, store: Store, now: Callable[[], int]) -> None:
         ((last,),) = store.rows("SELECT coalesce(max(n), 0) FROM events")
@@ -96,6 +101,8 @@ class Events:
             f"INSERT OR IGNORE INTO events SELECT ?, ?, ?, ? WHERE {condition}",
             *(self.last, type_, self._now(), json.dumps(shown), value),
         )
+        if self.last % PRUNED_EACH == 0:
+            batch.add("DELETE FROM events WHERE n <= ?", self.last - KEPT_EVENTS)
 
     def ring(self) -> None:
         """After the rows are on disk."""

@@ -16,7 +16,7 @@ import trio
 from channeld.base.digests import Domain
 from channeld.base.errors import Answer, Broken, ChanneldError, Malformed, PeerFault, Refused, Unreachable
 from channeld.base.keys import Key
-from channeld.base.units import ChannelId, NodeId, short
+from channeld.base.units import ChannelId, NodeId, Side, short
 from channeld.core import messages as core
 from channeld.core.channel import Channel, Phase
 from channeld.core.events import Cancel, Connected, Disconnected, Got
@@ -160,6 +160,10 @@ class Lines:
 
     def of(self, peer: NodeId) -> Line | None:
         return self._lines.get(peer)
+
+    def has_channel(self, peer: NodeId) -> bool:
+        """Whether it has money in a channel with us, or we have begun one with it: then strangers displace it never."""
+        return any(a.channel.phase is not Phase.OPENING or _is_begun(a.channel) for a in self._of(peer))
 
     # -- making them
 
@@ -349,6 +353,11 @@ class Lines:
             return
         fault = core.Fault(code=message.code, text=message.text)
         actor.post(Got(message=fault, now=self._world.chain_time), line=line)
+
+
+def _is_begun(channel: Channel) -> bool:
+    """Of one that is being opened: whether more than a stranger's word stands for it."""
+    return channel.we is Side.A or any(channel.told)
 
 
 async def _guarded(line: Line) -> None:

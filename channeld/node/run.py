@@ -356,7 +356,14 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
 async def _listen(house: _House, lines: Lines) -> HostPort:
     """Take connections; their messages wait until the node is furnished, since nobody reads them before."""
     host, port = house.config.listen
-    serve = partial(house.outside.net.listen, HostPort(host=host, port=port), house.node_key, lines.welcome)
+    serve = partial(
+        house.outside.net.listen,
+        HostPort(host=host, port=port),
+        house.node_key,
+        lines.welcome,
+        caps=house.config.caps,
+        known=lines.has_channel,
+    )
     try:
         at: HostPort = await house.tasks.start(serve)
     except Unreachable as fault:

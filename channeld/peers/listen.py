@@ -1,42 +1,44 @@
 """The door: accept connections, shake hands, and hand each peer to whoever wants to talk with it.
 
-Strangers cost little: a connection that has not shown a key yet counts towards a small cap and lives a few
-seconds, all connections count towards another, and beyond either a newcomer is closed at once.
+Strangers cost little: a connection that has not shown a key yet lives a few seconds and takes one of a few places; a
+peer that shook hands takes one of some more unless it is `known`, as who has a channel with us is. Both halls let a
+newcomer in and send somebody of the largest crowd away (`places`), so that nobody can fill them against others.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 import trio
 
 from channeld.base.errors import PeerFault, Unreachable
 from channeld.base.keys import Key
-from channeld.base.units import short
-from channeld.peers.talk import HANDSHAKE_SECONDS, PeerStream, fresh_key, welcome
+from channeld.base.units import NodeId, short
+from channeld.peers.caps import USUAL
+from channeld.peers.caps import Caps as Caps
+from channeld.peers.places import Guest, Hall, origin_of
+from channeld.peers.talk import PeerStream, fresh_key, welcome
 from channeld.wire.address import HostPort
 
 log: Final = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caps:
-    """How many connections at once: in all, and of those before their handshake is done; and its seconds."""
-
-    connections: int = 1_024
-    strangers: int = 64
-    handshake_seconds: float = HANDSHAKE_SECONDS
+def nobody(_: NodeId) -> bool:
+    """Who is known where nobody is."""
+    return False
 
 
-class _Count:
-    __slots__ = ("connections", "strangers")
-
-    def __init__(self) -> None:
-        self.connections = 0
-        self.strangers = 0
+def source(stream: trio.abc.Stream) -> str:
+    """The host at the other end of a TCP connection, as numbers; "" for one that is none, or has ended."""
+    if not isinstance(stream, trio.SocketStream):
+        return ""
+    try:
+        return str(stream.socket.getpeername()[0])
+    except OSError:
+        return ""
 
 
 async def bind_tcp(at: HostPort) -> tuple[HostPort, Sequence[trio.abc.Listener[trio.abc.Stream]]]:
@@ -51,7 +53,8 @@ async def listen(
     static: Key,
     talk: Callable[[PeerStream], Awaitable[None]],
     *,
-    caps: Caps = Caps(),
+    caps: Caps = USUAL,
+    known: Callable[[NodeId], bool] = nobody,
     key: Callable[[], Key] = fresh_key,
     bind: Callable[[HostPort], Awaitable[tuple[HostPort, Sequence[trio.abc.Listener[trio.abc.Stream]]]]] = bind_tcp,
     task_status: trio.TaskStatus[HostPort] = trio.TASK_STATUS_IGNORED,
@@ -62,24 +65,18 @@ async def listen(
         static: our node key.
         talk: called for each peer in a task of its own; the stream is closed when it returns. `PeerFault` and
             `Unreachable` from it end that connection only; any other error ends the listener.
+        known: whether that peer has a place of its own, whatever the caps say.
         key: makes a fresh ephemeral key for each handshake.
         bind: opens the listeners and says where they are, or raises OSError.
 
     Raises:
         Unreachable: the address cannot be listened at (in use, not ours).
     """
-    count = _Count()
+    before = Hall(caps.strangers, caps.strangers_from_one)
+    after = Hall(caps.connections, caps.from_one, lambda guest: guest.node is not None and known(guest.node))
 
     async def serve(stream: trio.abc.Stream) -> None:
-        if count.strangers >= caps.strangers or count.connections >= caps.connections:
-            log.info("connection refused: %d open, %d of them strangers", count.connections, count.strangers)
-            await trio.aclose_forcefully(stream)
-            return
-        count.connections += 1
-        try:
-            await _serve(stream, static, talk, caps, key(), count)
-        finally:
-            count.connections -= 1
+        await _serve(stream, static, talk, caps.handshake_seconds, key(), before, after)
 
     try:
         where, listeners = await bind(at)
@@ -90,25 +87,42 @@ async def listen(
         task_status.started(where)
 
 
+@contextmanager
+def _inside(hall: Hall, guest: Guest) -> Iterator[None]:
+    """A place in `hall`; whoever has to go for it is told."""
+    loser = hall.enter(guest)
+    if loser is not None:
+        who = "a stranger" if loser.node is None else f"peer={short(loser.node[1:])}"
+        log.info("%s from %s makes room for a newer one", who, loser.origin)
+        loser.scope.cancel()
+    try:
+        yield
+    finally:
+        hall.leave(guest)
+
+
 async def _serve(
     stream: trio.abc.Stream,
     static: Key,
     talk: Callable[[PeerStream], Awaitable[None]],
-    caps: Caps,
+    seconds: float,
     ephemeral: Key,
-    count: _Count,
+    before: Hall,
+    after: Hall,
 ) -> None:
     """One connection from its first byte to its last."""
-    count.strangers += 1
-    try:
-        peer = await welcome(stream, static, ephemeral=ephemeral, seconds=caps.handshake_seconds)
-    except (PeerFault, Unreachable) as fault:
-        log.info("no handshake: %s", fault)
-        return
-    finally:
-        count.strangers -= 1
-    async with peer:
+    guest = Guest(origin=origin_of(source(stream)), scope=trio.CancelScope())
+    with guest.scope:
         try:
-            await talk(peer)
+            with _inside(before, guest):
+                peer = await welcome(stream, static, ephemeral=ephemeral, seconds=seconds)
         except (PeerFault, Unreachable) as fault:
-            log.info("peer=%s gone: %s", short(peer.remote[1:]), fault)
+            log.info("no handshake: %s", fault)
+            return
+        guest.node = peer.remote
+        async with peer:
+            try:
+                with _inside(after, guest):
+                    await talk(peer)
+            except (PeerFault, Unreachable) as fault:
+                log.info("peer=%s gone: %s", short(peer.remote[1:]), fault)

@@ -13,8 +13,9 @@ from typing import Protocol
 import trio
 
 from channeld.base.keys import Key
+from channeld.base.units import NodeId
 from channeld.peers.dial import dial
-from channeld.peers.listen import listen
+from channeld.peers.listen import Caps, listen
 from channeld.peers.talk import PeerStream
 from channeld.wire.address import HostPort, NodeAddress
 
@@ -32,6 +33,8 @@ class Net(Protocol):
         static: Key,
         talk: Callable[[PeerStream], Awaitable[None]],
         *,
+        caps: Caps,
+        known: Callable[[NodeId], bool],
         task_status: trio.TaskStatus[HostPort] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Take connections until cancelled; `task_status` gets the address in use."""
@@ -50,6 +53,8 @@ class Tcp:
         static: Key,
         talk: Callable[[PeerStream], Awaitable[None]],
         *,
+        caps: Caps,
+        known: Callable[[NodeId], bool],
         task_status: trio.TaskStatus[HostPort] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        await listen(at, static, talk, task_status=task_status)
+        await listen(at, static, talk, caps=caps, known=known, task_status=task_status)

@@ -22,13 +22,13 @@ import trio
 from channeld.base.errors import Answer, Malformed, PeerFault, Unreachable
 from channeld.base.keys import Key
 from channeld.base.units import NodeId
+from channeld.peers.caps import HANDSHAKE_SECONDS as HANDSHAKE_SECONDS
 from channeld.wire.handshake import ACT_ONE_BYTES, ACT_THREE_BYTES, ACT_TWO_BYTES, Initiator, Responder
 from channeld.wire.messages import Message, decode
 from channeld.wire.transport import Transport
 
 READ_BYTES: Final = 131_072
 """Most bytes taken from the socket at once."""
-HANDSHAKE_SECONDS: Final = 10.0
 
 _gone = (trio.BrokenResourceError, trio.ClosedResourceError)
 

@@ -45,6 +45,12 @@ class TowerConfig:
     )
     room: int = setting("tower.room", whole(1, 10**9), 1_000_000, "most appointments")
     max_connections: int = setting("tower.max_connections", whole(1, 100_000), 2_000, "clients connected at once")
+    max_from_one: int = setting(
+        "tower.max_from_one",
+        whole(1, 100_000),
+        64,
+        "the same from one address (IPv6: one /64); more where a proxy makes all come from one",
+    )
     min_bond: int = setting(
         "tower.min_bond", whole(0, 10**30), 0, "least close bond of a channel that is defended; 0: all", unit="wei"
     )
@@ -62,6 +68,7 @@ class TowerConfig:
             grace=self.grace,
             room=self.room,
             max_connections=self.max_connections,
+            max_from_one=self.max_from_one,
             min_bond=self.min_bond,
             finalize_all=self.finalize_all,
         )

@@ -29,6 +29,8 @@ class Policy:
     per_minute: int = 6_000
     """Requests a connection may make over time, after its burst."""
     max_connections: int = 2_000
+    max_from_one: int = 64
+    """Connections from one address, or one IPv6 /64."""
     idle: float = 300.0
     """Seconds after which a silent connection is closed."""
     min_bond: int = 0
@@ -38,7 +40,7 @@ class Policy:
     """Finalize guarded channels whose bond goes to others too, at our own cost."""
 
     def __post_init__(self) -> None:
-        for name in ("validity", "room", "burst", "per_minute", "max_connections", "idle"):
+        for name in ("validity", "room", "burst", "per_minute", "max_connections", "max_from_one", "idle"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0")
         if self.min_bond < 0 or self.grace < 0:

@@ -174,7 +174,7 @@ async def _connect(config: TowerConfig, stack: AsyncExitStack) -> tuple[RpcChain
 
 async def _listen(config: TowerConfig, node_key: Key, gate: Gate, *, task_status: trio.TaskStatus[HostPort]) -> None:
     host, port = config.listen
-    caps = Caps(connections=config.policy.max_connections)
+    caps = Caps(connections=config.policy.max_connections, from_one=config.policy.max_from_one)
     try:
         await listen(HostPort(host=host, port=port), node_key, gate.serve, caps=caps, task_status=task_status)
     except Unreachable as fault:

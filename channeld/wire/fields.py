@@ -18,6 +18,7 @@ import msgpack
 
 from channeld.base.errors import Malformed
 from channeld.base.pack import type_error
+from channeld.base.shape import count
 from channeld.base.units import LockKind, Side
 
 
@@ -224,6 +225,9 @@ def _compile(cls: type[Any], source: str) -> Callable[[Any], Any]:
 _Value = TypeVar("_Value")
 _Kind = TypeVar("_Kind")
 
+MAX_ITEMS: Final = 64
+"""Fields of a message and what stands in its lists, all together; no class has half as many."""
+
 _unpack = partial(msgpack.unpackb, raw=False, max_array_len=32, max_map_len=0, max_ext_len=0, max_bin_len=65_535)
 _pack = msgpack.Packer(use_bin_type=True).pack
 _faults: Final = (*type_error, msgpack.exceptions.UnpackException)
@@ -266,6 +270,7 @@ class Family(Generic[_Value]):
         """The value in `data`. Malformed for anything that `encode` would not have written."""
         if len(data) > self.max_bytes:
             raise Malformed(f"{self.name}: {len(data)} bytes")
+        count(data, MAX_ITEMS)
         try:
             values = _unpack(data)
             same = _pack(values) == data

@@ -24,6 +24,7 @@ from channeld.api.schema import NODE
 from channeld.base import pack, shallow
 from channeld.base.errors import Broken, Malformed, Refused
 from channeld.base.keys import Key, keccak, sha256
+from channeld.base.shape import count
 from channeld.base.units import Side, Version
 from channeld.chain.networks import network
 from channeld.cli.settings import FILE, load_node
@@ -37,7 +38,7 @@ from channeld.wire import messages as m
 from channeld.wire.handshake import Initiator, Responder
 from channeld.wire.transport import Transport
 from tests.attacks import samples
-from tests.attacks.judge import Target
+from tests.attacks.judge import MESSAGE, Target
 from tests.wire import test_appointment as ap
 from tests.wire import test_memo as mm
 
@@ -302,6 +303,7 @@ TARGETS: Final = tuple(
     for said in (
         {
             "name": "act one",
+            "memory": MESSAGE,
             "decode": _act_two,
             "seeds": lambda: [_dialled()[0]],
             "covers": ("wire.handshake.Responder.act_two",),
@@ -324,10 +326,22 @@ TARGETS: Final = tuple(
             "seeds": lambda: [samples.PAYEE.public],
             "covers": (),
         },
-        {"name": "frame", "decode": _frames, "seeds": _frame_seeds, "covers": ("wire.transport.Transport.receive",)},
-        {"name": "frame sealed", "decode": _frames_sealed, "seeds": lambda: [b"\0\5hello", b"\xff\xff"]},
+        {
+            "name": "frame",
+            "memory": MESSAGE,
+            "decode": _frames,
+            "seeds": _frame_seeds,
+            "covers": ("wire.transport.Transport.receive",),
+        },
+        {
+            "name": "frame sealed",
+            "memory": MESSAGE,
+            "decode": _frames_sealed,
+            "seeds": lambda: [b"\0\5hello", b"\xff\xff"],
+        },
         {
             "name": "message",
+            "memory": MESSAGE,
             "decode": m.decode,
             "seeds": samples.messages,
             "tree": True,
@@ -335,19 +349,22 @@ TARGETS: Final = tuple(
         },
         {
             "name": "lock list",
+            "memory": MESSAGE,
             "decode": unpack_locks,
             "seeds": lambda: [samples.lock(Random(n)) * n for n in (1, 2, 40)],
             "covers": ("node.translate.unpack_locks",),
         },
         {
             "name": "onion",
+            "memory": MESSAGE,
             "decode": lambda data: onion.peel(data, HOP, samples.HASH),
             "seeds": _packets,
             "covers": ("wire.onion.peel",),
         },
-        {"name": "onion sealed", "decode": _onion_sealed, "seeds": _routings},
+        {"name": "onion sealed", "memory": MESSAGE, "decode": _onion_sealed, "seeds": _routings},
         {
             "name": "payload",
+            "memory": MESSAGE,
             "decode": payload.decode,
             "seeds": _payloads,
             "tree": True,
@@ -362,6 +379,7 @@ TARGETS: Final = tuple(
         {"name": "error sealed", "decode": _error_sealed, "seeds": _errors},
         {
             "name": "failure",
+            "memory": MESSAGE,
             "decode": failure.decode,
             "seeds": _failures,
             "tree": True,
@@ -373,7 +391,7 @@ TARGETS: Final = tuple(
             "seeds": _invoice_seeds,
             "covers": ("wire.invoice.decode", "wire.bech32m.decode", "wire.bech32m.split"),
         },
-        {"name": "invoice signed", "decode": _invoice_signed, "seeds": _records, "tree": True},
+        {"name": "invoice signed", "memory": MESSAGE, "decode": _invoice_signed, "seeds": _records, "tree": True},
         {
             "name": "address",
             "decode": partial(_text, address.node_address),
@@ -407,10 +425,19 @@ TARGETS: Final = tuple(
         {"name": "memo sealed", "decode": _memo_sealed, "seeds": lambda: [bytes(96), b"\xff" * 96]},
         {
             "name": "msgpack",
+            "memory": MESSAGE,
             "decode": pack.unpack,
             "seeds": lambda: samples.messages()[:9] + samples.saved_channels()[:2],
             "tree": True,
             "covers": ("base.pack.unpack",),
+        },
+        {
+            "name": "shape",
+            "decode": lambda data: count(data, pack.MAX_TOTAL),
+            "seeds": samples.messages,
+            "tree": True,
+            "memory": MESSAGE,
+            "covers": ("base.shape.count",),
         },
         {
             "name": "amount",

@@ -21,6 +21,8 @@ ROOM: Final = 512 * 1024
 SHARE: Final = 96
 """Bytes it may take besides for each byte of the input: an empty list is one byte of msgpack and 56 of Python, and
 stands in its parent's list and in the packer's buffer."""
+MESSAGE: Final = 1024 * 1024
+"""Bytes that one message of a peer's may take while it is decoded, whatever its length (I33)."""
 CALLS: Final = 3_000
 CALLS_EACH: Final = 8
 """Calls of functions for each byte of input."""
@@ -36,7 +38,8 @@ class Target:
 
     `decode`: bytes to a value. `seeds`: valid inputs. `refuses`: what it may raise. `tree`: whether its inputs are
     msgpack. `covers`: the public functions that it goes through, as `module.function`. `calls`: calls allowed besides
-    `CALLS_EACH` for each byte. `slow`: a chunk of the campaign gives it a tenth of the inputs.
+    `CALLS_EACH` for each byte. `slow`: a chunk of the campaign gives it a tenth of the inputs. `memory`: most bytes
+    whatever the input's length; None: `ROOM` and `SHARE` of each byte.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Target:
     covers: tuple[str, ...] = ()
     calls: int = CALLS
     slow: bool = False
+    memory: int | None = None
 
 
 def law(target: Target, data: bytes) -> bool:
@@ -87,7 +91,7 @@ def cost(target: Target, data: bytes) -> tuple[int, int]:
 def bounded(target: Target, data: bytes) -> None:
     """Escaped if decoding `data` costs more than it may."""
     peak, calls = cost(target, data)
-    if peak > ROOM + SHARE * len(data):
+    if peak > (ROOM + SHARE * len(data) if target.memory is None else target.memory):
         raise Escaped(f"{target.name}: {peak} bytes of memory for an input of {len(data)}: {data[:200].hex()}")
     if calls > target.calls + CALLS_EACH * len(data):
         raise Escaped(f"{target.name}: {calls} calls for an input of {len(data)}: {data[:200].hex()}")

@@ -55,6 +55,12 @@ def test_i33_memory_and_calls_are_bounded_by_the_inputs_length(target: Target):
 
 
 BOMBS = (
+    b"\xdc\x0f\xff" * 1_000,
+    b"\xdc\x0f\xff" * 20_000,
+    b"\xdc\x00\x20" * 20_000,
+    b"\xdc\x00\x10" + (b"\xdc\x0f\xff" + b"\x90" * 4_095) * 16,
+    b"\xdc\x00\x05" + (b"\xdc\x0f\xff" + b"\xa2ab" * 4_095) * 5,
+    b"\xdc\x00\x20" + b"\xda\x07\xf0" * 32 + b"\xf0\x9f\x98\x80" * 16_000,
     b"\x9f" * 60_000,
     (b"\xdc\x00\x20" + b"\x90" * 32) * 1_800,
     b"\xdc\x00\x20" + (b"\xdc\x00\x20" * 31 + b"\x90" * 992) * 32,

@@ -20,7 +20,19 @@ from channeld.node.forwarding import Desk
 from channeld.node.jamming import Held, Limits, Room, Traffic
 from channeld.wire.failure import FailureCode
 from tests.roles import START
-from tests.unit.node.hub import IN_EXPIRY, MAX_EXPIRY, NODE_KEY, OUT_EXPIRY, POLICY, Hub, hub, packet_on, start
+from tests.unit.node.hub import (
+    IN_EXPIRY,
+    MAX_EXPIRY,
+    NODE_KEY,
+    OUT_EXPIRY,
+    POLICY,
+    Hub,
+    hub,
+    packet_here,
+    packet_on,
+    payload_here,
+    start,
+)
 
 OUT, OTHER_OUT = ChannelId(b"\1" * 32), ChannelId(b"\2" * 32)
 IN, OTHER_IN = ChannelId(b"\3" * 32), ChannelId(b"\4" * 32)
@@ -190,6 +202,30 @@ async def test_a_lock_worth_less_than_resolving_it_is_passed_on_once(node: Hub):
     assert await offer(node, 1, 19) is None
     assert await offer(node, 2, 19) is FailureCode.TEMPORARY_CHANNEL_FAILURE
     assert await offer(node, 3, 20) is None
+
+
+async def test_r21_a_part_worth_less_than_resolving_it_counts_nothing(node: Hub):
+    await node.invoice(100)
+    for amount, answer in ((19, FailureCode.FINAL_INCORRECT_AMOUNT), (80, None)):
+        packet = packet_here(payload_here(amount, 100))
+        before = returned(node)
+        await node.offered(packet, amount)
+        assert (node.answer(packet) if returned(node) > before else None) is answer
+    assert node.store.rows("SELECT state FROM invoices") == [("open",)]  # 99 of 100 came in, 80 count
+    await node.offered(packet_here(payload_here(20, 100)), 20)
+    assert node.store.rows("SELECT state FROM invoices") == [("paid",)]
+
+
+async def test_payments_to_us_that_nobody_would_resolve_are_counted_with_those_we_pass_on(node: Hub):
+    await node.invoice(15)
+    packet = packet_here(payload_here(15, 15))
+    assert await offer(node, 1, 19) is None
+    await node.offered(packet, 15)
+    assert node.answer(packet) is FailureCode.PAYMENT_TIMEOUT
+    node.out.peer.do(Fail(lock_id=node.waiting()[0].id, reason=b"x" * 292))
+    await node.settle()
+    await node.offered(packet, 15)
+    assert node.store.rows("SELECT state FROM invoices") == [("paid",)]
 
 
 async def test_what_is_held_is_found_again_after_a_restart(node: Hub):

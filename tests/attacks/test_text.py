@@ -12,8 +12,8 @@ import pytest
 
 from channeld.base.plain import LONGEST, plain
 from channeld.cli.exits import Ending, Exit
-from channeld.cli.logs import MESSAGE, TRACE, OneLine
-from channeld.cli.output import VALUE, Output
+from channeld.cli.logs import BURST, MESSAGE, TRACE, OneLine, Steady
+from channeld.cli.output import LINE, VALUE, Output
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = {
@@ -94,6 +94,32 @@ def test_what_people_read_stays_on_its_line(name: str, capsys: pytest.CaptureFix
     rows = capsys.readouterr().out.removesuffix("\n").split("\n")
     assert all(row.isprintable() for row in rows)
     assert len(rows) in (3, 4, 5)  # a head and two rows, the first folded at the width where it is long
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_line_of_text_stays_a_line(name: str, capsys: pytest.CaptureFixture[str]):
+    Output(as_json=False).text(HOSTILE[name], "ours")
+    first, second = capsys.readouterr().out.removesuffix("\n").split("\n")
+    assert is_harmless(first, 12 * LINE)
+    assert second == "ours"
+
+
+def record(number: int, at: float, *, line: int = 1, level: int = 20) -> logging.LogRecord:
+    made = logging.LogRecord("channeld.node.x", level, "f", line, "peer says %d", (number,), None)
+    made.created = at
+    return made
+
+
+def test_one_place_writes_a_burst_and_then_one_line_each_second():
+    steady = Steady()
+    passed = [one for one in (record(n, 1_000 + n / 100) for n in range(10_000)) if steady.filter(one)]
+    assert BURST <= len(passed) <= BURST + 100  # in a hundred seconds
+    assert "like it left out" in passed[-1].getMessage()
+    assert passed[0].getMessage() == "peer says 0"
+    assert steady.filter(record(1, 1_100, line=2))  # another place in the program
+    assert all(steady.filter(record(n, 1_100, level=40)) for n in range(1_000))
+    assert sum(steady.filter(record(n, 5_000)) for n in range(10_000)) == BURST
+    assert steady.filter(record(1, 10)) is False  # a clock set back gives nothing
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -43,7 +43,7 @@ from trio.testing import MockClock, memory_stream_pair
 from channeld.base.digests import Domain
 from channeld.base.errors import Refused, Unreachable
 from channeld.base.keys import Key, keccak, sha256
-from channeld.base.units import Address, ChannelId, Digest, Signature
+from channeld.base.units import Address, ChannelId, Digest, NodeId, Signature
 from channeld.chain.bindings import Contracts
 from channeld.chain.chain import Call
 from channeld.chain.intents import Intent
@@ -54,7 +54,7 @@ from channeld.node.loop import Actor
 from channeld.node.run import Outside, run
 from channeld.node.service import Service
 from channeld.peers.dial import dial
-from channeld.peers.listen import listen
+from channeld.peers.listen import Caps, listen
 from channeld.peers.talk import PeerStream
 from channeld.storage.place import Origin
 from channeld.storage.sqlite import SqliteStore
@@ -287,12 +287,14 @@ class MemoryNet:
         static: Key,
         talk: Callable[[PeerStream], Awaitable[None]],
         *,
+        caps: Caps,
+        known: Callable[[NodeId], bool],
         task_status: trio.TaskStatus[HostPort] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         async def watched(peer: PeerStream) -> None:
             await talk(WatchedPeer(peer, self._life))
 
-        await listen(at, static, watched, bind=self._bind, task_status=task_status)
+        await listen(at, static, watched, caps=caps, known=known, bind=self._bind, task_status=task_status)
 
     async def _bind(self, at: HostPort) -> tuple[HostPort, list[_Door]]:
         await trio.lowlevel.checkpoint()

@@ -196,22 +196,6 @@ async def test_garbage_after_the_handshake_ends_that_connection_only(nursery):
         assert await peer.receive() == [Pong(pad=3)]
 
 
-async def test_strangers_beyond_the_cap_are_closed_at_once(nursery):
-    at = await nursery.start(partial(listen, LOOPBACK, LISTENER, echo, caps=Caps(strangers=2)))
-    silent = [await trio.open_tcp_stream(at.host, at.port) for _ in range(2)]
-    await trio.testing.wait_all_tasks_blocked(0.05)
-    with trio.fail_after(5):
-        third = await trio.open_tcp_stream(at.host, at.port)
-        assert await read_to_end(third) == b""
-    await silent[0].aclose()
-    await trio.testing.wait_all_tasks_blocked(0.05)
-    async with await dial(NodeAddress(node=LISTENER.public, at=at), DIALLER) as peer:
-        await peer.send([encode(Ping())])
-        assert await peer.receive() == [Pong()]
-    for stream in silent:
-        await stream.aclose()
-
-
 async def test_a_port_in_use_and_a_port_where_nobody_is(nursery):
     at = await nursery.start(partial(listen, LOOPBACK, LISTENER, echo))
     with pytest.raises(Unreachable, match=str(at.port)):

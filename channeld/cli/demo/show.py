@@ -19,6 +19,7 @@ import httpx
 import trio
 
 from channeld.base.errors import ChanneldError, Refused
+from channeld.base.plain import plain
 from channeld.cli.amounts import decimal
 from channeld.cli.exits import ending
 from channeld.cli.output import Output
@@ -129,12 +130,12 @@ class Show:
             bars = bars.ljust(start) + bar
             names += " " + "─" * max(1, len(bars) - len(names) - 1) + " " + tube.right
         indent = " " * 12
-        self._out.text(f"\n{indent}{names}\n{indent}{bars}\n")
+        self._out.text("", indent + names, indent + bars, "")
 
     def note(self, *lines: str) -> None:
         """Words for people; JSON has none of them."""
         if not self._out.as_json:
-            self._out.text("\n".join(lines))
+            self._out.text(*(one for line in lines for one in line.split("\n")))
 
     def _end(self, name: str, ok: bool, text: str, facts: dict[str, Any]) -> None:
         if self._out.as_json:
@@ -147,7 +148,9 @@ class Show:
         if self._colour:
             mark = f"\x1b[{32 if ok else 31}m{mark}\x1b[0m"
         first, *more = text.split("\n")
-        self._out.text("\n".join([self._stamped(mark, name, first), *(" " * 26 + line for line in more)]))
+        said = self._stamped(mark, plain(name), plain(first))
+        sys.stdout.write("".join(f"{line}\n" for line in (said, *(" " * 26 + plain(line) for line in more))))
+        sys.stdout.flush()
 
     def _stamped(self, mark: str, name: str, text: str) -> str:
         return f"[{self.seconds:5.1f}s] {mark} {name:<14} {text}"

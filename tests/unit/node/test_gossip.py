@@ -594,3 +594,24 @@ async def test_a_flood_of_queries_is_not_answered(nursery: trio.Nursery) -> None
         await trio.sleep(0.002)
     await trio.sleep(0.1)
     assert 1 <= teller.count(wire.ChannelAnnouncement) <= gossip.QUERY_RATE.burst
+
+
+async def test_who_has_a_place_at_the_door_whatever_strangers_do(nursery):
+    """Money in a channel, or a channel that we began; not one that a stranger has only spoken of."""
+    hub, opener = (Node(role, ChainTable(), nursery) for role in ("hub", "opener"))
+    peer = opener.key.public
+    assert not hub.lines.has_channel(peer)
+    id_ = channel_between(opener, hub)
+    hub.book.actors[id_].channel = replace(
+        hub.book.actors[id_].channel, phase=Phase.OPENING, told=(Amount(0), Amount(0))
+    )
+    assert not hub.lines.has_channel(peer)
+    assert opener.lines.has_channel(hub.key.public)
+    for changes, has in (
+        ({"told": (DEPOSIT, Amount(0))}, True),
+        ({"phase": Phase.OPEN}, True),
+        ({"phase": Phase.CLOSED}, False),
+    ):
+        hub.book.actors[id_].channel = replace(hub.book.actors[id_].channel, **changes)
+        assert hub.lines.has_channel(peer) is has
+    assert not hub.lines.has_channel(CHEAT.public)
