@@ -297,6 +297,7 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
         account_key=house.key,
         randomness=house.randomness,
         nursery=tasks,
+        net=house.outside.net,
     )
     guard = Guard(
         book=book,
