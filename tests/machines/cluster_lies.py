@@ -90,12 +90,12 @@ class Liar:
             case wire.CoopSign():
                 return (replace(message, signature=self._wrong(message.signature)),)
             case wire.CoopPropose():
-                kinds = {
+                offers = {
                     "net": (replace(message, net=message.net + self.chance.choice((-50, 50))),),
                     "for ever": (replace(message, valid_until=Timestamp(message.valid_until + 10**6)),),
                     "version": (replace(message, coop_version=Version(message.coop_version + 1)),),
                 }
-                return kinds[draw(sorted(kinds))]
+                return offers[draw(sorted(offers))]
             case _:
                 return (message,)
 
