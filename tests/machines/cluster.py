@@ -63,8 +63,8 @@ WEIGHTS: Final = {
 class Cluster:
     """One run. `met` counts what happened, so that a test can see that it did."""
 
-    def __init__(self, sim: Sim, chance: Random, kind: str) -> None:
-        self.sim, self.chance, self.kind = sim, chance, kind
+    def __init__(self, sim: Sim, chance: Random, kind: str, *, tower_sleeps: bool = False) -> None:
+        self.sim, self.chance, self.kind, self.tower_sleeps = sim, chance, kind, tower_sleeps
         self.nodes: list[Node] = []
         self.channels: dict[ChannelId, tuple[Node, Node]] = {}
         self.closed: set[ChannelId] = set()
@@ -338,6 +338,8 @@ class Cluster:
         covered = not any(at_risk)
         if covered:
             await _down(victim)
+        if self.tower_sleeps:
+            await _down(self.sim.nodes["tower"])
         await odd.cheat(victim if covered else None)
         await _up(victim)
 
@@ -391,13 +393,16 @@ class Cluster:
             raise Unlawful(f"I25: {held + kept} wei are nowhere")
 
 
-def run(seed: int, folder: Path) -> Counter[str]:
-    """One run, to its end and its audit; Unlawful says which law is broken. What it met."""
+def run(seed: int, folder: Path, *, tower_sleeps: bool = False) -> Counter[str]:
+    """One run, to its end and its audit; Unlawful says which law is broken. What it met.
+
+    `tower_sleeps`: it does not guard, which must show.
+    """
     chance = Random(seed)
     kind = chance.choice(KINDS)
 
     async def program(sim: Sim) -> Counter[str]:
-        cluster = Cluster(sim, chance, kind)
+        cluster = Cluster(sim, chance, kind, tower_sleeps=tower_sleeps)
         await cluster.play()
         cluster.met[f"{kind} runs"] += 1
         return cluster.met + cluster.laws.met

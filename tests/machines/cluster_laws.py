@@ -14,6 +14,7 @@ from typing import Final
 from channeld.base.keys import sha256
 from channeld.base.units import ChannelId, Side
 from channeld.core.channel import Channel, Phase
+from channeld.core.cooperating import LONGEST, SKEW
 from channeld.core.messages import FailLock
 from channeld.core.updating import our_locks
 from channeld.node.service import Service
@@ -134,6 +135,11 @@ class Laws:
             must(not channel.coop, "I18", node, f"{said}: proposes while a cooperate is live")
         if channel.phase is not Phase.OPEN and channel.phase is not Phase.OPENING:
             self._frozen.setdefault(place, max(channel.current.version, channel.outstanding_version))
+        quiet = channel.ask is None or out is None
+        must(quiet, "R11", node, f"{said}: proposes while its offer to close together is unanswered")
+        if channel.coop is not None:
+            longest = self.sim.time() + LONGEST + 2 * SKEW
+            must(channel.coop.valid_until <= longest, "R14", node, f"{said}: a cooperate without end")
         must(channel.current.version >= self._versions.get(place, 0), "I20", node, f"{said} went down")
         self._versions[place] = channel.current.version
         locks = channel.current.body.locks

@@ -139,7 +139,7 @@ KINDS = (
     ),
     Kind(12, "acknowledge", (range(1, 3),)),
     Kind(6, "reestablish", (YES_NO,)),
-    Kind(2, "coop_propose", (YES_NO, range(-10, 4_000))),
+    Kind(2, "coop_propose", (YES_NO, range(-10, 8_000))),
     Kind(2, "coop_answer", (YES_NO,)),
     Kind(1, "replay", (range(10_000),)),
     Kind(3, "false_coop", (range(-50, 50), range(-10, 4_000), YES_NO)),
@@ -569,6 +569,7 @@ class LyingPeer(RuleBasedStateMachine):
     @invariant()
     def coop_is_bounded_r14(self):
         coop = self.channel.coop
+        assert self.channel.ask is None or self.channel.outstanding is None, "R11: proposes while quiet"
         if coop is not None:
             assert coop.valid_until <= self.honest.now + LONGEST + SKEW
             assert self.channel.outstanding is None

@@ -298,6 +298,7 @@ class TwoNodes(RuleBasedStateMachine):
     def no_state_is_signed_while_a_cooperate_lives_r14(self):
         for side in Side:
             channel = self.pair.node(side).channel
+            assert channel.ask is None or channel.outstanding is None, "R11: proposes while quiet"
             if channel.coop is not None:
                 assert channel.outstanding is None
                 assert channel.current.version < channel.coop.version == channel.base
