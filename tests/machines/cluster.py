@@ -207,7 +207,7 @@ class Cluster:
     async def die(self, nursery: trio.Nursery) -> None:
         node = self.chance.choice(list(self.sim.nodes.values()))
         self.sim.down_for = self.chance.choice((0.2, 1.0, 5.0))
-        if node.life is not None:
+        if node.life is not None and not node.chain_down:  # without a chain it would not come up again
             self.met["deaths"] += 1
             node.crash()
 

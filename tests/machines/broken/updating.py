@@ -234,7 +234,7 @@ UPDATING = (
         "a clock refuses a commit",
         "core/updating.py",
         "                if room < 0:\n",
-        "                if room < 0 or lock.expiry < 1_000_100:\n",
+        "                if room < 0 or (not ours and lock.expiry < 1_000_100):\n",
     ),
     Mutant(
         "R7",
