@@ -156,7 +156,11 @@ def main(arguments: list[str]) -> int:
         for mutant in MUTANTS:
             if wanted and not {mutant.rule, mutant.name} & wanted:
                 continue
-            killer = try_one(mutant, home, known.get(mutant.name, ""))
+            try:
+                killer = try_one(mutant, home, known.get(mutant.name, ""))
+            except Unfit as fault:
+                print(fault, file=sys.stderr, flush=True)
+                killer = ""
             lived += not killer and mutant.name not in LIVENESS
             print(f"| {mutant.rule} | {mutant.name} | {killer or 'LIVES'} |", flush=True)
     return 1 if lived else 0

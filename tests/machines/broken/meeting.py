@@ -121,8 +121,8 @@ MEETING = (
         "R9",
         "a proof without signatures",
         "core/reconnecting.py",
-        "    if recover(digest, mine) != key_of(channel) or recover(digest, theirs) != channel.peer_key:",
-        "    if not mine and not theirs:",
+        "return recover_address(digest, mine) == key_of(channel) and recover_address(digest, theirs) == channel.peer_key",
+        "return bool(digest and mine and theirs)",
     ),
     Mutant(
         "R9",
@@ -234,7 +234,7 @@ MEETING = (
         "recovery",
         "a state that our own proposal follows loses it",
         "core/reconnecting.py",
-        "channel.outstanding if channel.outstanding and channel.outstanding.version > proof.version else None",
+        "channel.outstanding if channel.outstanding_version > proof.version else None",
         "channel.outstanding",
     ),
 )
