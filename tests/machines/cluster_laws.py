@@ -43,7 +43,7 @@ class Laws:
         self._signed: dict[tuple[str, ChannelId, int], bytes] = {}
         self._tops: dict[Place, int] = {}
         self._frozen: dict[Place, int] = {}
-        self._outcomes: dict[tuple[str, str, str], str] = {}
+        self._outcomes: dict[tuple[str, str, str], tuple[str, int]] = {}
         self._tokens = sum(amount for (token, _), amount in sim.chain.model.balances.items() if token == named_token())
 
     def start(self) -> None:
@@ -182,22 +182,28 @@ class Laws:
                 must(margin >= OVERRIDES["forward_delta"], "R18", node, f"{what}: {margin} s between them")
 
     def _final(self, node: Node, service: Service) -> None:
-        """I28: what has an outcome keeps it."""
-        for table, key in (("payments", "hash"), ("transfers", "channel || id || outgoing"), ("invoices", "hash")):
-            rows = service.store.rows(f"SELECT hex({key}), state FROM {table} WHERE state NOT IN ('pending', 'open')")
-            for name, state in rows:
-                before = self._outcomes.setdefault((node.name, table, name), state)
-                must(before == state, "I28", node, f"{table}: {before} became {state}")
+        """I28: what has an outcome keeps it, but for a payment that failed and that its owner has begun anew."""
+        for table, key, begun in (
+            ("payments", "hash", "n"),
+            ("transfers", "channel || id || outgoing", "0"),
+            ("invoices", "hash", "0"),
+        ):
+            where = "state NOT IN ('pending', 'open')"
+            for name, state, count in service.store.rows(
+                f"SELECT hex({key}), state, {begun} FROM {table} WHERE {where}"
+            ):
+                place = (node.name, table, name)
+                before, was = self._outcomes.get(place, (state, count))
+                again = before == "failed" and count > was
+                must(before == state or again, "I28", node, f"{table}: {before} became {state}")
+                self._outcomes[place] = (state, count)
 
     def _paid_once(self) -> None:
         """I28: no payment has failed whose invoice is paid. A forwarder that is odd may pay and give back."""
         if self.exempt:
             return
-        paid = {name for (_, table, name), state in self._outcomes.items() if table == "invoices" and state == "paid"}
-        for (who, table, name), state in self._outcomes.items():
-            must(
-                table != "payments" or name not in paid or state == "succeeded",
-                "I28",
-                None,
-                f"{who}: {state}, but paid",
-            )
+        known = self._outcomes.items()
+        paid = {name for (_, table, name), (state, _) in known if table == "invoices" and state == "paid"}
+        for (who, table, name), (state, _) in known:
+            good = table != "payments" or name not in paid or state == "succeeded"
+            must(good, "I28", None, f"{who}: {state}, but the payee is paid")

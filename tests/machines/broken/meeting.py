@@ -121,8 +121,8 @@ MEETING = (
         "R9",
         "a proof without signatures",
         "core/reconnecting.py",
-        "return recover_address(digest, mine) == key_of(channel) and recover_address(digest, theirs) == channel.peer_key",
-        "return bool(digest and mine and theirs)",
+        "== key_of(channel) and recover_address(digest, theirs) == channel.peer_key",
+        " is not None",
     ),
     Mutant(
         "R9",
