@@ -34,7 +34,9 @@ PATIENCE: Final = 400
 """Seconds of the processor's time after which code that does not end counts as caught."""
 STANDSTILL: Final = 3_600
 """Seconds after which code that waits for ever does."""
-FAILED: Final = re.compile(r"^FAILED (\S+)", re.MULTILINE)
+FAILED: Final = re.compile(r"^FAILED (.+?)(?: - .*)?$", re.MULTILINE)
+GONE: Final = 4
+"""What pytest ends with when the test it is asked for is not there (any more)."""
 ROW: Final = re.compile(r"^\| \S.* \| (?P<name>[^|]+) \| (?P<killer>[^|]+) \|$", re.MULTILINE)
 WALK: Final = re.compile(r"(?P<machine>[a-z ]+), seed (?P<seed>\d+)")
 
@@ -122,7 +124,10 @@ def caught_again(home: Path, killer: str) -> str:
     walk = WALK.fullmatch(killer)
     if walk:
         return machine(home, f"{walk['machine']}:{walk['seed']}")
-    return first_failing(home, (killer,)) if "::" in killer and (home / killer.split("::")[0]).exists() else ""
+    if "::" not in killer:
+        return ""
+    there = _run(home, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider", killer)
+    return "" if there is not None and there.returncode == GONE else first_failing(home, (killer,))
 
 
 def caught(home: Path, file: str = "core/") -> str:
