@@ -298,6 +298,7 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
         randomness=house.randomness,
         nursery=tasks,
         ask_within=config.tower_wait,
+        net=house.outside.net,
     )
     guard = Guard(
         book=book,

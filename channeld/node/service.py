@@ -265,8 +265,8 @@ class Service:
                     draw = int.from_bytes(self.randomness(8), "big")
                     await actor.ask(Leave(now=self.world.chain_time, valid_for=COOP_VALID, draw=draw))
                     await trio.sleep(0.2)
-        if not self._together(actor):
-            await actor.ask(CloseAlone())
+        if not self._together(actor) or (force and actor.channel.coop is not None):
+            await actor.ask(CloseAlone())  # a live cooperate may never be executed: the wish outlives it
         told = self._channel(actor)
         return {
             "channel_id": hexed(channel_id),

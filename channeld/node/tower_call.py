@@ -9,7 +9,7 @@ import trio
 
 from channeld.base.errors import Unreachable
 from channeld.base.keys import Key
-from channeld.peers.dial import dial
+from channeld.peers.net import Net
 from channeld.peers.talk import PeerStream
 from channeld.wire.address import NodeAddress
 from channeld.wire.messages import Message, Ping, Pong, encode
@@ -27,8 +27,8 @@ class NoPromise(Unreachable):
 class TowerCall:
     """A line to a tower with one static key. `address` is asked at each dialling, since it may change."""
 
-    def __init__(self, address: Callable[[], NodeAddress], key: Key) -> None:
-        self._address, self._key = address, key
+    def __init__(self, address: Callable[[], NodeAddress], key: Key, net: Net) -> None:
+        self._address, self._key, self._net = address, key, net
         self._stream: PeerStream | None = None
         self._waiting: list[Message] = []
         self._credit, self._credited = float(BURST), trio.current_time()
@@ -44,7 +44,7 @@ class TowerCall:
                 return await self._say(self._stream, message)
             except Unreachable:
                 await self.hang_up()
-        self._stream = await dial(self._address(), self._key)
+        self._stream = await self._net.dial(self._address(), self._key)
         return await self._say(self._stream, message)
 
     async def _say(self, stream: PeerStream, message: Message) -> Message:

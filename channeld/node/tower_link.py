@@ -23,6 +23,7 @@ from channeld.node.exposure import History, at_stake, claimed, value
 from channeld.node.tower_ask import Copy, read_copy
 from channeld.node.tower_call import NoPromise, TowerCall
 from channeld.node.tower_saved import Held, LinkState, Pending, load_link
+from channeld.peers.net import Net
 from channeld.storage.store import Batch, Store
 from channeld.wire import appointment
 from channeld.wire.messages import (
@@ -63,6 +64,7 @@ class Kit:
     world: World
     domain: Domain
     account_key: Key
+    net: Net
     randomness: Callable[[int], bytes]
     forget_within: float
     """Seconds within which a closed channel's appointment is deleted, at random."""
@@ -97,7 +99,7 @@ class Link:
         self._auth = kit.account_key.derive(f"tower/{tower.node.hex()}/{channel.id.hex()}")
         self._hint = appointment.hint_of(channel.salt_ours, tower.node)
         self._bell, self._hurry = trio.Event(), trio.Event()
-        self._call = TowerCall(lambda: tower.address, self._auth)
+        self._call = TowerCall(lambda: tower.address, self._auth, kit.net)
 
     @property
     def name(self) -> str:

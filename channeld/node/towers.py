@@ -28,6 +28,7 @@ from channeld.node.tower_ask import Copy, read_copy, remembered
 from channeld.node.tower_call import TowerCall
 from channeld.node.tower_link import FIRST_DELAY, LONGEST_DELAY, Kit, Link, guards, something_to_lose
 from channeld.node.world import World
+from channeld.peers.net import Net, Tcp
 from channeld.storage.store import Batch, Store
 from channeld.wire import appointment
 from channeld.wire.address import HostPort, NodeAddress, node_address
@@ -85,6 +86,7 @@ class Towers:
         account_key: Key,
         randomness: Callable[[int], bytes],
         nursery: trio.Nursery,
+        net: Net | None = None,
         forget_within: float = FORGET_WITHIN,
         ask_within: float = ASK_WITHIN,
     ) -> None:
@@ -100,6 +102,7 @@ class Towers:
             world=world,
             domain=domain,
             account_key=account_key,
+            net=net or Tcp(),
             randomness=randomness,
             forget_within=forget_within,
             news=self._ring,
@@ -220,7 +223,7 @@ class Towers:
     async def _ask_one(self, tower: Tower, channel: Channel) -> bool:
         """Whether the tower said what it holds. Each channel has a key and a connection of its own, as ever."""
         auth = self._key.derive(f"tower/{tower.node.hex()}/{channel.id.hex()}")
-        call = TowerCall(lambda: tower.address, auth)
+        call = TowerCall(lambda: tower.address, auth, self._kit.net)
         try:
             answer = await call.ask(GetAppointment())
             if isinstance(answer, TowerError):  # it holds nothing, or does not say: that proves nothing
@@ -497,7 +500,7 @@ class Towers:
     async def _ask_info(self, address: NodeAddress) -> TowerInfo:
         key = self._key.derive(f"tower/{address.node.hex()}/info")
         hint = "is the address right and the tower running?"
-        call = TowerCall(lambda: address, key)
+        call = TowerCall(lambda: address, key, self._kit.net)
         try:
             answer = await call.ask(TowerInfoRequest())
         except (Unreachable, PeerFault) as fault:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import trio
@@ -25,7 +26,7 @@ from channeld.chain.bindings import Contracts
 from channeld.chain.reads import RpcChain, hexed
 from channeld.chain.rpc import Rpc, RpcError
 from channeld.chain.sender import Sender
-from channeld.peers.listen import Caps, listen
+from channeld.peers.listen import Caps, bind_tcp, listen
 from channeld.tower.config import TowerConfig
 from channeld.tower.gate import Gate
 from channeld.tower.intents import TowerIntents
@@ -42,6 +43,45 @@ SWEEP: Final = 3_600.0
 """Seconds between looks for rows whose time is over."""
 
 
+async def connect(config: TowerConfig, stack: AsyncExitStack) -> tuple[RpcChain, Seconds]:
+    """The first endpoint that answers and has our contracts; and the contract's shortest challenge period."""
+    network = config.network
+    if network.registry is None:
+        raise Refused("bad_config", f"no registry is known on {network.id}", "chain.registry goes with chain.manager")
+    contracts = await trio.to_thread.run_sync(partial(Contracts, manager=config.manager, registry=network.registry))
+    trouble = Unreachable("no JSON-RPC endpoint is given")
+    for url in config.rpc:
+        rpc = await stack.enter_async_context(Rpc(url))
+        chain = RpcChain(rpc, contracts, chain_id=network.chain_id, finality=network.finality)
+        try:
+            await chain.check()
+            code = await rpc.call("eth_getCode", hexed(contracts.manager), "latest")
+        except RpcError as fault:
+            trouble = Unreachable(f"eth_getCode: {fault}")
+        except Unreachable as fault:
+            trouble = fault
+        else:
+            return chain, manager_immutables(bytes.fromhex(code[2:])).min_period
+        log.warning("rpc passed over: %s", trouble)
+    raise trouble
+
+
+Bind = Callable[[HostPort], Awaitable[tuple[HostPort, Sequence[trio.abc.Listener[trio.abc.Stream]]]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """What a tower stands on besides time and its key: TCP, a file, and HTTP, unless others are passed."""
+
+    bind: Bind = bind_tcp
+    """As `peers.listen` takes it."""
+    store: Callable[[Path, Domain, NodeId], AbstractAsyncContextManager[TowerStore]] = lambda path, domain, tower: (
+        open_store(path, domain=domain, tower=tower)
+    )
+    chain: Callable[[TowerConfig, AsyncExitStack], Awaitable[tuple[RpcChain, Seconds]]] = connect
+    """Connects to a chain that has our contracts, and says the contract's shortest challenge period."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TowerReady:
     """A tower that takes appointments: its socket's service, and where clients find it."""
@@ -56,6 +96,7 @@ async def run(
     key: Key,
     *,
     clock: Callable[[], float] = time.time,
+    outside: Outside | None = None,
     task_status: trio.TaskStatus[TowerReady] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a watchtower until cancelled or told to stop; `started` once it takes appointments.
@@ -63,6 +104,7 @@ async def run(
     Args:
         key: the tower's account: it pays for gas; its id and its receipts are by `key.derive("node")`.
         clock: seconds since 1970.
+        outside: network, disk and chain, if they are not those of this machine.
 
     Raises:
         Refused: `wrong_chain`, `unknown_contract`, `store_in_use`, `store_foreign`, `other_chain`, `port_in_use`.
@@ -71,7 +113,7 @@ async def run(
     """
     try:
         async with AsyncExitStack() as stack:
-            await _run(config, key, clock, stack, task_status)
+            await _run(config, key, clock, outside or Outside(), stack, task_status)
     except ExceptionGroup as group:
         fault = first_fault(group)
         if fault is None:
@@ -83,14 +125,15 @@ async def _run(
     config: TowerConfig,
     key: Key,
     clock: Callable[[], float],
+    outside: Outside,
     stack: AsyncExitStack,
     task_status: trio.TaskStatus[TowerReady],
 ) -> None:
-    chain, min_period = await _connect(config, stack)
+    chain, min_period = await outside.chain(config, stack)
     network, contracts, node_key = config.network, chain.contracts, key.derive("node")
     domain = Domain(chain_id=network.chain_id, manager=contracts.manager)
     payout = config.payout or key.address
-    store = await stack.enter_async_context(open_store(config.data_dir / STORE, domain=domain, tower=node_key.public))
+    store = await stack.enter_async_context(outside.store(config.data_dir / STORE, domain, node_key.public))
     sender = Sender(
         chain.rpc,
         key,
@@ -129,7 +172,7 @@ async def _run(
         await chain_tasks.start(sender.run)
         await chain_tasks.start(lookout.run)
         async with trio.open_nursery() as door:
-            place = await door.start(partial(_listen, config, node_key, gate))
+            place = await door.start(partial(_listen, config, node_key, gate, outside.bind))
             door.start_soon(_sweep, store, lookout, config)
             service = OurTower(
                 config=config,
@@ -149,34 +192,15 @@ async def _run(
         chain_tasks.cancel_scope.cancel()
 
 
-async def _connect(config: TowerConfig, stack: AsyncExitStack) -> tuple[RpcChain, Seconds]:
-    """The first endpoint that answers and has our contracts; and the contract's shortest challenge period."""
-    network = config.network
-    if network.registry is None:
-        raise Refused("bad_config", f"no registry is known on {network.id}", "chain.registry goes with chain.manager")
-    contracts = await trio.to_thread.run_sync(partial(Contracts, manager=config.manager, registry=network.registry))
-    trouble = Unreachable("no JSON-RPC endpoint is given")
-    for url in config.rpc:
-        rpc = await stack.enter_async_context(Rpc(url))
-        chain = RpcChain(rpc, contracts, chain_id=network.chain_id, finality=network.finality)
-        try:
-            await chain.check()
-            code = await rpc.call("eth_getCode", hexed(contracts.manager), "latest")
-        except RpcError as fault:
-            trouble = Unreachable(f"eth_getCode: {fault}")
-        except Unreachable as fault:
-            trouble = fault
-        else:
-            return chain, manager_immutables(bytes.fromhex(code[2:])).min_period
-        log.warning("rpc passed over: %s", trouble)
-    raise trouble
-
-
-async def _listen(config: TowerConfig, node_key: Key, gate: Gate, *, task_status: trio.TaskStatus[HostPort]) -> None:
+async def _listen(
+    config: TowerConfig, node_key: Key, gate: Gate, bind: Bind, *, task_status: trio.TaskStatus[HostPort]
+) -> None:
     host, port = config.listen
     caps = Caps(connections=config.policy.max_connections, from_one=config.policy.max_from_one)
     try:
-        await listen(HostPort(host=host, port=port), node_key, gate.serve, caps=caps, task_status=task_status)
+        await listen(
+            HostPort(host=host, port=port), node_key, gate.serve, caps=caps, bind=bind, task_status=task_status
+        )
     except Unreachable as fault:
         raise Refused("port_in_use", str(fault), "choose another with tower.listen, port 0 for any") from None
 

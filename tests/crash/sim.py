@@ -231,7 +231,8 @@ class WatchedPeer(PeerStream):
             if wait:
                 await trio.sleep(wait)
             self._life.sim.said(self._life.node, message)
-            await self._inner.send([data])
+            for told in self._life.sim.twist(self._life.node, message):
+                await self._inner.send([data if told is message else wire.encode(told)])
             self._life.at(name, "after")
 
     async def receive(self) -> list[wire.Message]:
@@ -579,6 +580,10 @@ class Sim:
         """(sender, receiver, message) -> seconds of delay, or None: the line is cut instead."""
         self.passed: Callable[[Point], None] = lambda point: None
         """Told of each point that is counted, as it is passed."""
+        self.twist: Callable[[Node, wire.Message], Sequence[wire.Message]] = lambda node, message: (message,)
+        """(sender, message) -> what goes over the wire in its place: a liar's way to lie."""
+        self.listener: Callable[[Node, wire.Message], None] = lambda node, message: None
+        """Told of each message when it leaves."""
         self._counts: Counter[tuple[str, str, str]] = Counter()
         self._held = 0
 
@@ -645,6 +650,7 @@ class Sim:
 
     def said(self, node: Node, message: wire.Message) -> None:
         self.spoken.append((node.name, message))
+        self.listener(node, message)
 
 
 def simulate(

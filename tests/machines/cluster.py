@@ -1,11 +1,20 @@
-"""Three to five whole daemons on a bad wire and an unsteady chain, by one seed: pay, die, cut, reorganise, cheat.
+"""Three to five whole daemons, and perhaps a watchtower, on a bad wire and an unsteady chain, by one seed.
 
 The harness is `tests.crash.sim`: real daemons in simulated time on the contracts' model. A run draws its shape (a row
-or a ring), its kind and its steps from the seed. *plain*: messages are delayed and lines cut at any message, nodes die
-and come back, some are kept apart, the chain is reorganised; no channel may end but by an owner's wish. *cheat*: one
-node, besides, goes away at the end and closes with an old state of each of its channels. *restore*: one node comes
-back from an old copy of its database. At the end everything is settled and each honest node holds, to the wei, what
-its books say (I25-I29); nobody has signed a version twice (I11). With a cheat, an honest node may hold more, not less.
+or a ring), its kind and its steps from the seed: payments, transfers both ways at once, deaths, lines that are slow or
+cut at any message, nodes kept apart, reorgs, owners who close. The kinds:
+
+* *plain*: no channel may end but by an owner's wish.
+* *cheat*: one node stops acknowledging, goes away, and closes with old states or with its peers' unanswered proposals.
+* *asleep*: the same, while an honest peer is down until after the challenge; its watchtower must have answered.
+* *liar*: one node lies over the wire (`cluster_lies`), and ends as a cheat.
+* *late*: fulfils are held up until shortly before or after their lock's expiry; secrets go over the registry at the
+  last moment, or, where the holder does not want them there, not at all.
+* *restore*: one node comes back from an old copy of its database.
+
+After each step the laws of `cluster_laws` hold. At the end everything is settled and each honest node holds, to the
+wei, what its books say (I25-I29); nobody has signed a version twice (I11). With an odd node an honest one may hold
+more, not less.
 """
 
 from __future__ import annotations
@@ -21,20 +30,26 @@ import trio
 
 from channeld.base.errors import Refused
 from channeld.base.units import ChannelId
-from channeld.core.channel import Channel, Phase
+from channeld.core.channel import Phase
 from channeld.node.loop import Actor
 from channeld.wire import messages as wire
-from tests.crash.copies import keep, set_back
 from tests.crash.laws import _won, finish, judge, signatures
-from tests.crash.scenarios import _down, _up, close_call, quiet, send_raw
+from tests.crash.scenarios import _down, _up, quiet
 from tests.crash.sim import TOKENS, Node, Sim, Unlawful, named_token, simulate
+from tests.crash.tower import tower
+from tests.machines.cluster_laws import Laws
+from tests.machines.cluster_lies import Liar
+from tests.machines.cluster_odd import Odd
 
 NAMES: Final = ("first", "second", "third", "fourth", "fifth")
-KINDS: Final = ("plain", "plain", "cheat", "restore")
+KINDS: Final = ("plain", "plain", "cheat", "restore", "asleep", "liar", "late")
 STEPS: Final = 24
+LATE: Final = (-12, -6, -1, 2, 8, 18, 25, 29, 33, 40)
+"""Seconds by which a fulfil that was held up comes after its lock's expiry."""
 WEIGHTS: Final = {
     "pay": 10,
     "transfer": 6,
+    "cross": 3,
     "wait": 6,
     "die": 4,
     "cut": 3,
@@ -48,25 +63,30 @@ WEIGHTS: Final = {
 class Cluster:
     """One run. `met` counts what happened, so that a test can see that it did."""
 
-    def __init__(self, sim: Sim, chance: Random, kind: str) -> None:
-        self.sim, self.chance, self.kind = sim, chance, kind
+    def __init__(self, sim: Sim, chance: Random, kind: str, *, tower_sleeps: bool = False) -> None:
+        self.sim, self.chance, self.kind, self.tower_sleeps = sim, chance, kind, tower_sleeps
         self.nodes: list[Node] = []
         self.channels: dict[ChannelId, tuple[Node, Node]] = {}
         self.closed: set[ChannelId] = set()
         """Those that an owner closes."""
         self.met: Counter[str] = Counter()
         self.number = 0
-        self.copy: Path | None = None
-        self.odd: Node | None = None
-        """The cheat, or the one that comes back from a copy."""
-        self.old: dict[ChannelId, list[Channel]] = {}
+        self.laws = Laws(sim)
+        self.odd: Odd | None = None
+        self.liar: Liar | None = None
+        self.held: set[tuple[ChannelId, int]] = set()
+        """Locks whose fulfil was held up once."""
+        self.holding = 0
 
     async def build(self) -> None:
+        guarded = self.kind == "asleep" or self.chance.random() < 0.3
+        towers = ((await tower(self.sim)).uri,) if guarded else ()
         count = self.chance.randint(3, 5)
-        self.nodes = [await self.sim.node(name) for name in NAMES[:count]]
+        self.nodes = [await self.sim.node(name, towers=towers) for name in NAMES[:count]]
         pairs = list(itertools.pairwise(self.nodes))
         if self.chance.random() < 0.5:
             pairs.append((self.nodes[-1], self.nodes[0]))
+        self.laws.start()
         for left, right in pairs:
             opened = await left.open(right, 1_000)
             self.channels[opened] = (left, right)
@@ -74,13 +94,29 @@ class Cluster:
         await quiet(self.nodes)
         for node in self.nodes:
             await node.until(lambda node=node: all(id_ in node.service.gossip.known for id_ in self.channels))  # type: ignore[misc]
-        if self.kind != "plain":
-            self.odd = self.chance.choice(self.nodes)
+        if self.kind != "plain" and (self.kind != "late" or self.chance.random() < 0.5):
+            self._choose(self.chance.choice(self.nodes))
 
-    # -- steps
+    def _choose(self, node: Node) -> None:
+        """This one will be odd."""
+        peers = {id_: (ends[0] if ends[1] is node else ends[1]) for id_, ends in self.channels.items() if node in ends}
+        self.odd = Odd(self.sim, node, peers, self.chance, self.met)
+        if self.kind in ("liar", "late"):
+            self.laws.exempt.add(node.name)
+        if self.kind in ("liar", "cheat"):
+            self.liar = Liar(node, self.chance, self.met)
+            self.liar.lies = self.kind == "liar"
+            self.sim.twist = self.liar.twist
+
+    def honest(self) -> list[Node]:
+        return [node for node in self.nodes if self.odd is None or node is not self.odd.node]
+
+    # -- the wire
 
     def judge(self, slow: float, cut: float) -> Callable[[str, str, wire.Message], float | None]:
         def one(sender: str, to: str, message: wire.Message) -> float | None:
+            if isinstance(message, wire.FulfilLock) and self._held_up(sender, to, message):
+                return None
             drawn = self.chance.random()
             if drawn < cut:
                 self.met["lines cut at a message"] += 1
@@ -88,6 +124,44 @@ class Cluster:
             return self.chance.random() * slow
 
         return one
+
+    def _held_up(self, sender: str, to: str, message: wire.FulfilLock) -> bool:
+        """Whether this fulfil has to wait until about its lock's expiry: its line is cut for so long."""
+        name, node = (message.channel_id, int(message.lock_id)), self.sim.nodes[sender]
+        if self.kind != "late" or name in self.held or (self.odd is not None and node is not self.odd.node):
+            return False
+        channel = node.service.book.actors[message.channel_id].channel
+        lock = channel.current.body.locks.get((channel.we.other, message.lock_id))
+        self.held.add(name)
+        if lock is None or self.chance.random() < 0.4:
+            return False
+        seconds = lock.expiry + self.chance.choice(LATE) - self.sim.time()
+        if seconds <= 0:
+            return False
+        self.met["fulfils held up"] += 1
+        self.sim.nursery.start_soon(self._hold, frozenset((sender, to)), seconds, node)
+        return True
+
+    async def _hold(self, names: frozenset[str], seconds: float, node: Node) -> None:
+        """With an odd node the chain is told nothing either."""
+        self.holding += 1
+        self.sim.apart.add(names)
+        if self.odd is not None:
+            self._blind(node, True)
+        await trio.sleep(seconds)
+        self.sim.apart.discard(names)
+        if self.odd is not None:
+            await trio.sleep(6)
+            self._blind(node, False)
+        self.holding -= 1
+
+    @staticmethod
+    def _blind(node: Node, blind: bool) -> None:
+        node.chain_down = blind
+        if node.life is not None:
+            node.life.rpc.down = blind
+
+    # -- steps
 
     async def pay(self, nursery: trio.Nursery) -> None:
         payer, payee = self.chance.sample(self.nodes, 2)
@@ -106,7 +180,15 @@ class Cluster:
 
     async def transfer(self, nursery: trio.Nursery) -> None:
         id_ = self.chance.choice(sorted(self.channels))
-        sender = self.chance.choice(self.channels[id_])
+        self._send(nursery, id_, self.chance.choice(self.channels[id_]))
+
+    async def cross(self, nursery: trio.Nursery) -> None:
+        """Both ends propose at once."""
+        id_ = self.chance.choice(sorted(self.channels))
+        for sender in self.channels[id_]:
+            self._send(nursery, id_, sender)
+
+    def _send(self, nursery: trio.Nursery, id_: ChannelId, sender: Node) -> None:
         self.number += 1
         amounts, name = [self.chance.randint(1, 60) for _ in range(self.chance.randint(1, 4))], f"number {self.number}"
 
@@ -123,9 +205,9 @@ class Cluster:
         await trio.sleep(self.chance.random() * 6)
 
     async def die(self, nursery: trio.Nursery) -> None:
-        node = self.chance.choice(self.nodes)
+        node = self.chance.choice(list(self.sim.nodes.values()))
         self.sim.down_for = self.chance.choice((0.2, 1.0, 5.0))
-        if node.life is not None:
+        if node.life is not None and not node.chain_down:  # without a chain it would not come up again
             self.met["deaths"] += 1
             node.crash()
 
@@ -174,77 +256,92 @@ class Cluster:
 
         nursery.start_soon(run)
 
-    # -- the odd one
-
-    def remember(self) -> None:
-        """What a cheat keeps: its channels as they are now."""
-        if self.kind == "cheat" and self.odd is not None and self.odd.life is not None and self.odd.life.service:
-            for id_, actor in self.odd.service.book.actors.items():
-                self.old.setdefault(id_, []).append(actor.channel)
-
-    async def take_copy(self) -> None:
-        assert self.odd is not None
-        self.copy = await keep(self.odd)
-
-    async def come_back(self) -> None:
-        """From the old copy; the write-ahead log goes with what it replaces."""
-        assert self.odd is not None
-        assert self.copy is not None
-        await set_back(self.odd, self.copy)
-        self.met["restored"] += 1
-        await _up(self.odd)
-        await trio.sleep(5)
-
-    async def cheat(self) -> None:
-        """Away, and then an old state of each of its channels on chain."""
-        assert self.odd is not None
-        await _down(self.odd)
-        for id_, channels in sorted(self.old.items()):
-            old = self.chance.choice(channels[: max(1, len(channels) // 2)])
-            for _ in range(30):  # what its daemon had sent goes first
-                if all(tx.sender != self.odd.key.address for tx in self.sim.chain.pool):
-                    break
-                await trio.sleep(1)
-            else:
-                return
-            if old.phase is Phase.OPEN and self.sim.chain.model.channels[id_.hex()].deadline == 0:
-                send_raw(self.sim, self.odd.key, close_call(old))
-                self.met["old states closed"] += 1
-                await trio.sleep(4)
-
     # -- a run
 
     async def play(self) -> None:
         await self.build()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch)
+            await self._steps()
+            await self._calm()
+            await self._turn()
+            honest = self.honest()
+            for node in honest:
+                await self.close_all(node)
+            for node in honest:
+                await node.until(lambda node=node: not self.standing(node), 900)  # type: ignore[misc]
+            nursery.cancel_scope.cancel()
+        await finish(self.sim, honest)
+        self.audit(honest)
+
+    async def _watch(self) -> None:
+        """The laws, now and then, whatever else happens."""
+        while True:
+            await trio.sleep(5)
+            self.laws.look(self.nodes)
+
+    async def _steps(self) -> None:
+        self.sim.judge = self.judge(0.0, 0.0)
         names, weights = list(WEIGHTS), list(WEIGHTS.values())
-        halfway = STEPS // 2
         with trio.move_on_after(600):
             async with trio.open_nursery() as nursery:
                 for at in range(STEPS):
-                    self.remember()
-                    if at == halfway and self.kind == "restore":
-                        await self.take_copy()
+                    if self.odd is not None:
+                        self.odd.remember()
+                        if at == STEPS // 2 and self.kind == "restore":
+                            await self.odd.take_copy()
+                    if self.liar is not None and at == STEPS * 3 // 4:
+                        self.liar.mute = self.chance.random() < 0.7
                     step: Callable[[trio.Nursery], Awaitable[None]] = getattr(
                         self, self.chance.choices(names, weights)[0]
                     )
                     await step(nursery)
                     await trio.sleep(self.chance.random() * 2)
-                self.sim.judge = lambda *_: 0.0
+                    self.laws.look(self.nodes)
+                self.sim.judge = self.judge(0.0, 0.0)
+
+    async def _calm(self) -> None:
+        """The faults stop."""
+        while self.holding:
+            await trio.sleep(1)
         self.sim.judge = lambda *_: 0.0
         self.sim.apart.clear()
-        if self.kind == "restore":
-            await self.come_back()
-        if self.kind == "cheat":
-            await self.cheat()
+
+    async def _turn(self) -> None:
+        """What the odd one does in the end."""
         if self.kind == "plain":
             await self.without_cause()
-        honest = [node for node in self.nodes if node is not self.odd]
-        for node in honest:
-            await self.close_all(node)
-        for node in honest:
-            await node.until(lambda node=node: not self.standing(node), 900)  # type: ignore[misc]
-        await finish(self.sim, honest)
-        self.audit(honest)
+        if self.odd is None or self.kind == "late":
+            return
+        if self.kind == "asleep":
+            await self._asleep(self.odd)
+            return
+        self.laws.exempt.add(self.odd.node.name)
+        if self.kind == "restore":
+            await self.odd.come_back()
+        else:
+            await self.odd.cheat()
+
+    async def _asleep(self, odd: Odd) -> None:
+        """One peer of the cheat is down until the challenge is over. A tower has all that it could lose by it."""
+        await quiet(self.nodes)
+        victim = self.chance.choice(sorted(odd.peers.values(), key=lambda node: node.name))
+        with trio.move_on_after(120):
+            while True:
+                await victim.ready()
+                at_risk = [victim.service.towers.at_risk(id_)[0] for id_ in victim.service.book.actors]
+                if not any(at_risk):
+                    break
+                await trio.sleep(1)
+        odd.remember()
+        self.laws.exempt.add(odd.node.name)
+        covered = not any(at_risk)
+        if covered:
+            await _down(victim)
+        if self.tower_sleeps:
+            await _down(self.sim.nodes["tower"])
+        await odd.cheat(victim if covered else None)
+        await _up(victim)
 
     async def close_all(self, node: Node) -> None:
         """Together where the peer is there; some are closing already."""
@@ -268,7 +365,7 @@ class Cluster:
         return [one for one in node.service.book.actors.values() if one.channel.phase is Phase.OPEN and one.line]
 
     async def without_cause(self) -> None:
-        """Whatever happened, a channel that nobody wanted closed is open."""
+        """Whatever happened, a channel that nobody wanted closed is open (I29)."""
         for node in self.nodes:
             node.start()
             await node.ready()
@@ -289,22 +386,25 @@ class Cluster:
                 (named_token(), name), 0
             )
             held += has - TOKENS
-            if node is not self.odd and has < TOKENS + _won(node):
-                raise Unlawful(f"{node.name} has {has - TOKENS:+d}, its books say {_won(node):+d} ({self.kind})")
+            if node in honest and has < TOKENS + _won(node):
+                raise Unlawful(f"I26: {node.name} has {has - TOKENS:+d}, its books say {_won(node):+d} ({self.kind})")
         kept = self.sim.chain.model.balance(named_token(), "manager")
         if held + kept != 0:
-            raise Unlawful(f"{held + kept} wei are nowhere (I25)")
+            raise Unlawful(f"I25: {held + kept} wei are nowhere")
 
 
-def run(seed: int, folder: Path) -> Counter[str]:
-    """One run, to its end and its audit; Unlawful says which law is broken. What it met."""
+def run(seed: int, folder: Path, *, tower_sleeps: bool = False) -> Counter[str]:
+    """One run, to its end and its audit; Unlawful says which law is broken. What it met.
+
+    `tower_sleeps`: it does not guard, which must show.
+    """
     chance = Random(seed)
     kind = chance.choice(KINDS)
 
     async def program(sim: Sim) -> Counter[str]:
-        cluster = Cluster(sim, chance, kind)
+        cluster = Cluster(sim, chance, kind, tower_sleeps=tower_sleeps)
         await cluster.play()
         cluster.met[f"{kind} runs"] += 1
-        return cluster.met
+        return cluster.met + cluster.laws.met
 
     return simulate(program, folder, seed=seed)

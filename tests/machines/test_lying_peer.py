@@ -21,9 +21,10 @@ from channeld.base.digests import ALL, cooperate_digest, locks_hash, receipt_dig
 from channeld.base.errors import Answer, PeerFault, Refused
 from channeld.base.units import NATIVE, Amount, Digest, LockId, Preimage, Side, Timestamp, Version
 from channeld.core import effects as note
-from channeld.core.channel import EMPTY, ZERO, Body, Channel, Phase, Session, next_version
+from channeld.core.channel import EMPTY, MAX_BATCH, ZERO, Body, Channel, Phase, Session, next_version
 from channeld.core.closing import ChallengeAct, CloseAct, SettleAct, due
 from channeld.core.cooperating import LONGEST, SKEW
+from channeld.core.effects import Step
 from channeld.core.events import (
     Cancel,
     CloseAlone,
@@ -211,7 +212,28 @@ class LyingPeer(RuleBasedStateMachine):
 
     def say(self, message: Message) -> None:
         self.said.append(message)
+        taught = self.teaches(message)
+        before = len(self.honest.notes)
         self.do(Got(message=message, now=self.honest.now))
+        learned = {one.lock_id for one in self.honest.notes[before:] if isinstance(one, note.Learned)}
+        assert taught <= learned, "R4.iii: a preimage in a proposal that loses the crossing was forgotten"
+
+    def teaches(self, message: Message) -> set[LockId]:
+        """Locks of ours whose preimage stands in a good proposal that loses the crossing."""
+        channel, out = self.channel, self.channel.outstanding
+        crossing = channel.session is Session.LIVE and channel.signs and out is not None
+        if not isinstance(message, Commit) or not crossing or out is None or not message.version < out.version:
+            return set()
+        if (message.version, message.base) != (next_version(self.side.other, channel.base), channel.base):
+            return set()
+        try:
+            body = apply(channel, self.side.other, message.updates)
+        except Forbidden:
+            return set()
+        digest = channel.digest(message.version, body.hash(channel.blind(message.version)))
+        good = bool(message.updates) and self.liar.sign(digest) == message.signature
+        taken = {u.lock_id for u in message.updates if isinstance(u, FulfilLock)}
+        return taken - channel.lost if good and not taken & channel.lost else set()
 
     def keep(self) -> None:
         """Countersign and keep each state the honest node ever signed."""
@@ -385,7 +407,7 @@ class LyingPeer(RuleBasedStateMachine):
                 hash=current.body_hash,
                 coop_version=Version(next_version(self.side.other, self.channel.base) + (0 if good else 1)),
                 net=current.body.net,
-                valid_until=Timestamp(self.honest.now + longer),
+                valid_until=Timestamp(self.honest.now + 2 * longer),
             )
         )
 
@@ -442,7 +464,13 @@ class LyingPeer(RuleBasedStateMachine):
         assert not self.channel.recovering
 
     def false_deposit(self, a: int, b: int):
-        self.aside(DepositSeen(deposit_a=Amount(a), deposit_b=Amount(b)))
+        """More than the honest node has seen is announced, and spent."""
+        current, other = self.channel.current.body, self.side.other
+        spent = (Transfer(name(1), Amount(current.balance(other, DEPOSITS[other]) + 1)),)
+        self.aside(
+            DepositSeen(deposit_a=Amount(a), deposit_b=Amount(b)),
+            self.commit(spent, body=careless(current, other, spent)),
+        )
 
     def freeze(self, peer: bool):
         if self.number < 30:
@@ -462,7 +490,12 @@ class LyingPeer(RuleBasedStateMachine):
                 self.do(one)
             else:
                 self.say(one)
-        for law in (self.signs_each_version_once_i11, self.enforceable_is_acceptable_i17, self.coop_is_bounded_r14):
+        for law in (
+            self.signs_each_version_once_i11,
+            self.adds_up_i10,
+            self.enforceable_is_acceptable_i17,
+            self.coop_is_bounded_r14,
+        ):
             law()
         self.honest.channel, self.before = channel, channel
         self.honest.versions, self.honest.bodies, self.honest.signatures = versions, bodies, signatures
@@ -516,6 +549,7 @@ class LyingPeer(RuleBasedStateMachine):
         return found
 
     def lie(self, lie: str):
+        self.again()
         message = self.lies().get(lie)
         if message is None or (isinstance(message, Commit) and message.version == self.channel.current.version):
             return
@@ -534,6 +568,27 @@ class LyingPeer(RuleBasedStateMachine):
         if live and (self.channel.coop is None or not isinstance(message, Commit)):
             assert after.phase is Phase.FROZEN, f"nothing followed from {lie}"
 
+    def again(self):
+        """R4 (i): the proposal that is `current` again gets the same answer; another of its version, or one that is
+        too long, ends the channel."""
+        channel, ack = self.channel, self.channel.last_ack
+        if channel.session is not Session.LIVE or channel.phase is not Phase.OPEN or channel.coop is not None:
+            return
+        if ack is not None and ack.version == channel.current.version:
+            signature = self.liar.sign(channel.digest(channel.current.version, channel.current.body_hash))
+            same = Commit(version=ack.version, base=channel.base, updates=(), signature=signature)
+            assert self.tried(same).sends == (ack,), "R4.i: no answer to a proposal that is said again"
+            other = self.commit((), version=ack.version, body=replace(EMPTY, net=channel.current.body.net + 1))
+            assert self.tried(other).channel.phase is Phase.FROZEN, "R4.i: another content of the same version"
+        if self.number % 8 == 0:
+            long = tuple(Transfer(name(n), Amount(1)) for n in range(MAX_BATCH + 1))
+            if channel.current.body.balance(self.side.other, DEPOSITS[self.side.other]) >= len(long):
+                assert self.tried(self.commit(long)).channel.phase is Phase.FROZEN, "R2: a proposal of any length"
+
+    def tried(self, message: Message) -> Step:
+        """What the honest node would make of it."""
+        return step(self.channel, Got(message=message, now=self.honest.now), self.honest.key)
+
     # -- the laws
 
     @invariant()
@@ -546,7 +601,9 @@ class LyingPeer(RuleBasedStateMachine):
     def adds_up_i10(self):
         for body in self.honest.bodies.values():
             locked = body.locked_ab + body.locked_ba
-            assert body.balance(Side.A, DEPOSITS[0]) + body.balance(Side.B, DEPOSITS[1]) + locked == sum(DEPOSITS)
+            a, b = body.balance(Side.A, DEPOSITS[0]), body.balance(Side.B, DEPOSITS[1])
+            assert min(a, b) >= 0, "a state with money that is not there was signed"
+            assert a + b + locked == sum(DEPOSITS)
 
     def allowed(self) -> int:
         """What the honest node has, less what it has itself proposed to give."""
@@ -569,6 +626,7 @@ class LyingPeer(RuleBasedStateMachine):
     @invariant()
     def coop_is_bounded_r14(self):
         coop = self.channel.coop
+        assert self.channel.ask is None or self.channel.outstanding is None, "R11: proposes while quiet"
         if coop is not None:
             assert coop.valid_until <= self.honest.now + LONGEST + SKEW
             assert self.channel.outstanding is None
@@ -576,7 +634,9 @@ class LyingPeer(RuleBasedStateMachine):
     @invariant()
     def known_secrets_are_worth_their_lock_i14(self):
         """With the preimage in hand a lock is not given back: it stands, or it was paid."""
-        for id_ in self.channel.claims:
+        out = self.before.outstanding  # acknowledged after a freeze it pays, and the claim is kept all the same
+        paid = {u.lock_id for u in out.updates if isinstance(u, FulfilLock)} if out else set()
+        for id_ in set(self.channel.claims) - paid:
             name_ = (self.side.other, id_)
             if name_ in self.before.current.body.locks and name_ not in self.channel.current.body.locks:
                 raise AssertionError(f"lock {id_} went while its preimage was known and unpaid")

@@ -298,6 +298,7 @@ class TwoNodes(RuleBasedStateMachine):
     def no_state_is_signed_while_a_cooperate_lives_r14(self):
         for side in Side:
             channel = self.pair.node(side).channel
+            assert channel.ask is None or channel.outstanding is None, "R11: proposes while quiet"
             if channel.coop is not None:
                 assert channel.outstanding is None
                 assert channel.current.version < channel.coop.version == channel.base
@@ -399,7 +400,8 @@ class TwoNodes(RuleBasedStateMachine):
         assert (a.session, b.session) == (Session.LIVE, Session.LIVE)
         assert (a.phase, b.phase) == (Phase.OPEN, Phase.OPEN)
         assert (a.current, a.base) == (b.current, b.base)
-        assert next_version(Side.A, a.base) != next_version(Side.B, b.base)
+        proposed = Side.A if a.base % 2 else Side.B
+        assert next_version(proposed.other, a.base) > next_version(proposed, a.base), "R1: who has waited wins"
         for side in Side:
             assert pending(both.node(side)) == 0
         self.books(a)

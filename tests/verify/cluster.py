@@ -1,4 +1,4 @@
-"""Part "cluster": three to five whole daemons at once, by the seed: pay, die, cut, reorganise, cheat, restore."""
+"""Part "cluster": three to five daemons and a tower, by the seed: pay, die, cut, reorganise, cheat, lie, restore."""
 
 from __future__ import annotations
 
@@ -30,6 +30,9 @@ def run(seed: int, chunk: int) -> Counts:
         "reorgs": met["reorgs"],
         "payments": met["payment succeeded"],
         "old states closed": met["old states closed"],
+        "lies": met["lies"] + met["acknowledgements kept back"],
+        "fulfils held up": met["fulfils held up"],
+        "saved by a tower": met["saved by the tower"],
         "copies restored": met["restored"],
         "wei lost": 0,
     }
@@ -41,7 +44,7 @@ def tools() -> dict[str, str]:
 
 PART: Final = Part(
     name="cluster",
-    what="three to five whole daemons on a bad wire and an unsteady chain, settled and audited to the wei",
+    what="three to five whole daemons and a tower on a bad wire and an unsteady chain, settled and audited to the wei",
     chunks=50,
     run=run,
     tools=tools,
@@ -50,6 +53,9 @@ PART: Final = Part(
         "channeld",
         "routing",
         "tests/machines/cluster.py",
+        "tests/machines/cluster_laws.py",
+        "tests/machines/cluster_lies.py",
+        "tests/machines/cluster_odd.py",
         "tests/crash",
         "tests/contracts/model.py",
         "tests/verify/cluster.py",

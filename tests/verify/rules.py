@@ -1,8 +1,8 @@
 """Part "rules": each rule of the protocol broken in the code in turn, and what catches it.
 
-The first chunk plays the unchanged code, which must pass; each other one breaks one rule (`tests.machines.mutants`).
+The first chunk plays the unchanged code, which must pass; each other one breaks one rule (`tests.machines.broken`).
 One that nothing catches is a finding. `python -m tests.machines.rules` prints the table of what catches which, with
-machine and seed; the newest is kept in `tests/machines/RULES.md`.
+machine and seed; the newest is kept in `tests/machines/RULES.md`, and what it names is tried first.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Final
 
-from tests.machines.mutants import LIVENESS, MUTANTS
-from tests.machines.rules import caught, copy, try_one
+from tests.machines.broken import LIVENESS, MUTANTS
+from tests.machines.rules import caught, copy, record, try_one
 from tests.verify.part import Counts, Found, Page, Part
 
 
@@ -23,7 +23,7 @@ def run(seed: int, chunk: int) -> Counts:
                 raise Found(f"the unchanged code fails: {killer}")
             return {"rules broken": 0, "caught by a machine": 0, "by a unit test": 0}
         mutant = MUTANTS[chunk - 1]
-        killer = try_one(mutant, home)
+        killer = try_one(mutant, home, record().get(mutant.name, ""))
     if not killer and mutant.name not in LIVENESS:
         raise Found(f"nothing catches {mutant.rule}: {mutant.name}")
     by_test = killer.startswith("tests/")
@@ -45,6 +45,7 @@ PART: Final = Part(
         "channeld/core",
         "channeld/node",
         "tests/machines",
+        "tests/crash",
         "tests/unit/core",
         "tests/unit/node",
         "tests/contracts/model.py",
