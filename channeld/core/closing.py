@@ -113,7 +113,7 @@ def seen_close(channel: Channel, seen: SeenClose) -> Step:
         version=seen.version,
         body_hash=seen.body_hash,
         deadline=seen.deadline,
-        body=_body_of(channel, seen.body_hash),
+        body=_body_shown(channel, seen),
     )
     closing = replace(frozen.channel, phase=Phase.CLOSING, onchain=case, recovering=_old(channel, seen.version))
     return Step(closing, frozen.sends, frozen.notes)
@@ -132,7 +132,7 @@ def seen_challenge(channel: Channel, seen: SeenChallenge) -> Step:
         version=seen.version,
         body_hash=seen.body_hash,
         bond_to=seen.bond_to,
-        body=_body_of(channel, seen.body_hash),
+        body=_body_shown(channel, seen),
     )
     return Step(replace(channel, onchain=case, recovering=_old(channel, seen.version)))
 
@@ -149,6 +149,14 @@ def final_body(channel: Channel) -> Body | None:
     if case is None:
         return None
     return _body_of(channel, case.body_hash) if case.body is None else case.body
+
+
+def _body_shown(channel: Channel, seen: SeenClose | SeenChallenge) -> Body | None:
+    """Of a state on chain: one that we have, or the one handed in with it, if it is that one."""
+    body = seen.body
+    if body is not None and body.hash(channel.blind(seen.version)) == seen.body_hash:
+        return body
+    return _body_of(channel, seen.body_hash)
 
 
 def _body_of(channel: Channel, hash_: Digest) -> Body | None:

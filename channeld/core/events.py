@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from channeld.base.units import Address, Amount, Digest, LockId, LockKey, PaymentId, Preimage, Side, Timestamp, Version
+from channeld.core.channel import Body
 from channeld.core.messages import Message, Proof
 
 # -- ourselves
@@ -132,6 +133,8 @@ class SeenClose:
     version: Version
     body_hash: Digest
     deadline: Timestamp
+    body: Body | None = None
+    """What opens `body_hash`, if it is a state that we gave a tower and have gone on from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +142,8 @@ class SeenChallenge:
     version: Version
     body_hash: Digest
     bond_to: Address
+    body: Body | None = None
+    """As with a close: towers know states that we do not keep."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

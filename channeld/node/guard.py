@@ -34,6 +34,7 @@ from channeld.node.chainbook import note_fact
 from channeld.node.ledger import Book
 from channeld.node.loop import Actor
 from channeld.node.owed import Owed
+from channeld.node.tower_saved import sent
 from channeld.node.world import World
 from channeld.storage.store import Batch, Store
 
@@ -183,6 +184,7 @@ class Guard:
                     version=fact.version,
                     body_hash=fact.body_hash,
                     deadline=fact.deadline,
+                    body=sent(self._store, fact.channel_id).get(fact.version),
                 )
                 note_fact(writes, fact.channel_id, "close_tx", fact.tx_hash)
                 self._book.events.add(
@@ -195,7 +197,12 @@ class Guard:
                 )
             case seen.SeenChallenge():
                 log.warning("channel=%s challenged with version %s", actor.channel.name, fact.version)
-                event = events.SeenChallenge(version=fact.version, body_hash=fact.body_hash, bond_to=fact.bond_to)
+                event = events.SeenChallenge(
+                    version=fact.version,
+                    body_hash=fact.body_hash,
+                    bond_to=fact.bond_to,
+                    body=sent(self._store, fact.channel_id).get(fact.version),
+                )
                 self._book.events.add(writes, "challenge_seen", channel_id=fact.channel_id, version=fact.version)
             case seen.SeenFinal():
                 event = events.SeenFinal()
@@ -355,13 +362,16 @@ class Guard:
             await self._ask(actor, events.SeenUnclosed())
         elif (word.version, word.deadline, word.final) != (case.version, case.deadline, case.final):
             log.warning("channel=%s the chain shows v%s, not v%s", channel.name, word.version, case.version)
-            known = {state.version: state.body_hash for state in (channel.current, channel.outstanding) if state}
+            bodies = sent(self._store, channel.id)
+            known = {version: body.hash(channel.blind(version)) for version, body in bodies.items()}
+            known |= {state.version: state.body_hash for state in (channel.current, channel.outstanding) if state}
             body_hash = known.get(word.version, case.body_hash if case.version == word.version else UNKNOWN)
             event = events.SeenClose(
                 closer=word.closer,
                 version=word.version,
                 body_hash=body_hash,
                 deadline=word.deadline,
+                body=bodies.get(word.version),
             )
             await self._ask(actor, event)
             if word.final:

@@ -295,6 +295,7 @@ class Link:
         delay = Seconds(min(tower.turn, 2) * (period // 4))
         digest = delegation_digest(kit.domain, channel.id, state.version, payout, delay)
         body, preimages = state.body, self._preimages(channel)
+        self.state.sending(state.version, body)
         blob = appointment.seal(
             appointment.Evidence(
                 version=state.version,
@@ -337,7 +338,7 @@ class Link:
         self.state.pending = None
         trouble = self._promise_fault(receipt)
         if trouble is None:
-            self.state.held = Held(version=pending.version, entrusted=pending.entrusted, receipt=receipt)
+            self.state.receipted(Held(version=pending.version, entrusted=pending.entrusted, receipt=receipt))
         self.watch()
         await self._save()
         if trouble is not None and not (again and late > MAX_LAG):  # said again, it may be the first answer from then
@@ -439,6 +440,7 @@ class Link:
     async def _erase(self) -> None:
         """Nothing is held any more; the number stays known, should this tower be asked again."""
         self.state.held = self.state.pending = self.state.since = self.error = None
+        self.state.sent = {}
         self.state.revealed = False
         await self._save()
         self._kit.news()

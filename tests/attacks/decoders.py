@@ -29,6 +29,7 @@ from channeld.base.units import Side, Version
 from channeld.chain.networks import network
 from channeld.cli.settings import FILE, load_node
 from channeld.core import saved
+from channeld.core.channel import Body
 from channeld.node.chainbook import load_intent, save_intent
 from channeld.node.tower_saved import Held, LinkState, Pending, load_link
 from channeld.node.translate import unpack_locks
@@ -232,7 +233,9 @@ def _links() -> list[bytes]:
     keys = frozenset((samples.HASH,))
     held = Held(version=Version(3), entrusted=keys, receipt=receipt)
     pending = Pending(seq=9, version=Version(4), entrusted=keys, blob=ap.sealed())
-    return [LinkState().save(), LinkState(seq=9, pending=pending, held=held, revealed=True).save()]
+    link = LinkState(seq=9, pending=pending, held=held, revealed=True)
+    link.sending(Version(4), Body(-5, {}))
+    return [LinkState().save(), link.save()]
 
 
 # ---- what people and wallets hand in

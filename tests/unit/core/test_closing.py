@@ -10,7 +10,7 @@ from channeld.base.digests import NO_LOCKS, locks_hash, pack_locks
 from channeld.base.errors import Refused
 from channeld.base.units import Address, Amount, Digest, LockId, Preimage, Seconds, Side, Timestamp, Version
 from channeld.core import effects as note
-from channeld.core.channel import EMPTY, ZERO, Body, Channel, Phase
+from channeld.core.channel import EMPTY, ZERO, Body, Channel, Phase, Signed
 from channeld.core.closing import (
     Act,
     ChallengeAct,
@@ -263,6 +263,41 @@ def test_an_unknown_newer_state_is_only_finalized():
     assert act == FinalizeAct(body_hash=Digest(b"?" * 32), bond_to=Address(bytes(20)))
     both.opener.do(SeenFinal())
     assert acts(both.opener.channel, DEADLINE + PERIOD) == ()
+
+
+def gone_on() -> tuple[Pair, Signed]:
+    """Agreed: a lock of the opener; then a payment, so that both have gone on. Returns the state with the lock too."""
+    both = open_pair()
+    both.do(Side.A, offer(50, 1, expiry=EXPIRY))
+    both.settle()
+    older = both.opener.channel.current
+    both.do(Side.B, pay(3, 2))
+    both.settle()
+    return both, older
+
+
+@pytest.mark.parametrize("challenged", [False, True])
+def test_an_older_state_that_a_tower_was_given_is_settled_and_its_lock_resolved(challenged: bool):
+    both, older = gone_on()
+    if challenged:
+        both.opener.do(SeenClose(closer=Side.B, version=Version(0), body_hash=ZERO, deadline=DEADLINE))
+        challenge = SeenChallenge(version=older.version, body_hash=older.body_hash, bond_to=BOND_TO, body=older.body)
+        both.opener.do(challenge)
+    else:
+        both.opener.do(replace(close_of(both.opener.channel, state=older), body=older.body))
+    both.opener.do(SeenFinal())
+    (settle,) = acts(both.opener.channel, DEADLINE + PERIOD)
+    assert isinstance(settle, SettleAct)
+    assert (settle.net, settle.locked_ab, settle.blind) == (0, 50, both.opener.channel.blind(older.version))
+    both.opener.do(SeenSettled(version=older.version))
+    (resolve,) = acts(both.opener.channel, EXPIRY + 1)
+    assert isinstance(resolve, ResolveAct)
+
+
+def test_a_body_that_does_not_open_what_is_on_chain_is_not_believed():
+    both, older = gone_on()
+    both.opener.do(replace(close_of(both.opener.channel, state=older), body=both.opener.channel.current.body))
+    assert final_body(both.opener.channel) is None
 
 
 def test_an_enforced_outstanding_becomes_current():
