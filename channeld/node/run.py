@@ -311,6 +311,7 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
         gone=gossip.seen_gone,
         resized=gossip.seen_deposits,
         ticked=desk.sweep,
+        asked=towers.asked.is_set,
         poll=config.network.poll,
     )
     book.arrivals, book.payer = desk, payments
