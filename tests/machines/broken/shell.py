@@ -131,4 +131,11 @@ SHELL = (
         "invoice is None or invoice.paid or",
         "invoice is None or",
     ),
+    Mutant(
+        "recovery",
+        "an old database is old for one channel only",
+        "node/old.py",
+        "        return REASON if channel.id in self._waiting",
+        "        return REASON if not self._waiting",
+    ),
 )
