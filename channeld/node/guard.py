@@ -27,7 +27,7 @@ from channeld.chain.intents import Intent, Status
 from channeld.chain.reads import RpcChain
 from channeld.chain.sender import Sender
 from channeld.core import closing, events
-from channeld.core.channel import Channel, LockName, Phase
+from channeld.core.channel import EMPTY, Channel, LockName, Phase
 from channeld.core.closing import Act, Margins, due
 from channeld.core.updating import our_locks
 from channeld.node.chainbook import note_fact
@@ -392,6 +392,7 @@ class Guard:
     def _locks(channel: Channel) -> Iterator[Lock]:
         yield from our_locks(channel).values()
         yield from channel.current.body.locks.values()
+        yield from (closing.final_body(channel) or EMPTY).locks.values()
 
     async def _visit(self, actor: Actor, head: Head) -> None:
         channel = actor.channel

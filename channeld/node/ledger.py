@@ -26,6 +26,7 @@ from channeld.core.channel import Channel, Phase
 from channeld.core.events import CloseAlone, Fail, Fulfil, SeenSecret
 from channeld.core.messages import AddLock, Commit, FulfilLock, Transfer
 from channeld.core.updating import our_locks
+from channeld.node.claiming import Claims
 from channeld.node.old import OldStore
 from channeld.storage.store import Batch, Store, narrow, wide
 from channeld.wire import failure, onion
@@ -136,6 +137,7 @@ class Book:
         """Told when a channel's `current` is new: towers, gossip and whoever waits for a phase."""
         self._store, self._world, self._nursery = store, world, nursery
         self._old = OldStore(self.actors)
+        self._claims = Claims(store)
         self._offers: dict[bytes, Forward | Attempt] = {}
         self._offered: dict[Name, Forward | Attempt] = {}
         self._secured: set[tuple[ChannelId, LockId]] = set()
@@ -314,6 +316,8 @@ class Book:
             self._follow(channel, one)
         if notes:
             self.events.ring()
+        for lock_id, preimage in self._claims.known(channel):
+            self.fulfil(channel.id, lock_id, preimage)
         if self._old.tell():
             for (hash_,) in self._store.rows("SELECT hash FROM payments WHERE state = 'unknown'"):
                 self.payer.forgotten(hash_)

@@ -138,4 +138,11 @@ SHELL = (
         "        return REASON if channel.id in self._waiting",
         "        return REASON if not self._waiting",
     ),
+    Mutant(
+        "R17",
+        "a restored payee leaves a lock whose preimage it has shown",
+        "node/claiming.py",
+        "            if preimage is not None:\n",
+        "            if preimage is not None and not preimage:\n",
+    ),
 )
