@@ -126,6 +126,26 @@ class Signed:
         return self.signature_a if side is Side.A else self.signature_b
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outline:
+    """A state both have signed of whose locks we know the sums and the hash only: what a tower keeps for us.
+
+    It is enough to close, challenge and settle by; who resolves its locks must know them. Its blind is `Channel.blind`.
+    """
+
+    version: Version
+    body_hash: Digest
+    signature_a: bytes
+    signature_b: bytes
+    net: int
+    locked_ab: Amount
+    locked_ba: Amount
+    locks_hash: Digest
+
+    def signature(self, side: Side) -> bytes:
+        return self.signature_a if side is Side.A else self.signature_b
+
+
 BEGINNING: Final = Signed(version=Version(0), body=EMPTY, body_hash=ZERO)
 
 
@@ -235,6 +255,8 @@ class Channel:
     recovering: bool = False
     """A newer state of ours than the store's was shown to us: in recovery for good."""
     onchain: OnChain | None = None
+    outline: Outline | None = None
+    """In recovery: a state newer than `current` that we cannot open. It is what we close and challenge with."""
 
     session: Session = Session.CUT
     ask: Ask | None = None
@@ -255,6 +277,10 @@ class Channel:
             raise Broken(f"{self.name}: cooperate {coop.version} above base {self.base} or top {self.top[0]}")
         if not 0 <= self.current.version <= self.base <= MAX_VERSION and not self.recovering:
             raise Broken(f"{self.name}: base {self.base} below current {self.current.version}")
+        if self.outline is not None and not (self.recovering and self.outline.version > self.current.version):
+            raise Broken(
+                f"{self.name}: version {self.outline.version} is known in outline, {self.current.version} in full"
+            )
         if min(*self.told, *self.heard) < 0:
             raise Broken(f"{self.name}: a deposit below zero: {self.told}, {self.heard}")
         if self.phase is not Phase.CLOSED and (self.onchain is not None) != (self.phase in _ON_CHAIN):
@@ -280,6 +306,11 @@ class Channel:
     @property
     def outstanding_version(self) -> int:
         return 0 if self.outstanding is None else self.outstanding.version
+
+    @property
+    def best(self) -> Signed | Outline:
+        """The newest state we can enforce: both have signed it, whether or not we can open it."""
+        return self.current if self.outline is None else self.outline
 
     @property
     def newest_body(self) -> Body:

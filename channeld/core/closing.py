@@ -2,7 +2,8 @@
 
 Seeing changes the channel (`seen_…`); `due` reads off it which acts the chain needs from us now. Nothing is owed
 in a list of its own: after a crash `due` says the same again, and the sender knows each act by its key. We close
-with `current` only, never with a commit we ignored. A secret registered by its lock's expiry wins that lock for
+with `current` only, never with a commit we ignored; in recovery with a newer state that a tower showed us, even if we
+cannot open it (`Channel.best`). A secret registered by its lock's expiry wins that lock for
 good, so once it is registered there is no hurry left.
 """
 
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from channeld.base.digests import ALL, Lock, locks_hash, pack_locks
 from channeld.base.units import Address, Digest, LockKey, Preimage, Seconds, Timestamp, Version
-from channeld.core.channel import EMPTY, ZERO, Body, Channel, OnChain, Phase
+from channeld.core.channel import EMPTY, ZERO, Body, Channel, OnChain, Outline, Phase
 from channeld.core.effects import Dropped, Ended, Forgotten, Learned, Note, Returned, Step
 from channeld.core.events import (
     CloseAlone,
@@ -178,7 +179,7 @@ def seen_settled(channel: Channel, seen: SeenSettled) -> Step:
     case, out = channel.onchain, channel.outstanding
     if body is None:  # one we cannot open stood unchallenged: what it holds is not known, so no lock has come back
         settled = replace(channel, phase=Phase.SETTLED, onchain=replace(case, final=True, settled=True))
-        return Step(settled, notes=unsent(channel))
+        return _end_if_empty(settled, [*unsent(channel)]) if seen.empty else Step(settled, notes=unsent(channel))
     if out is not None and (case.version, case.body_hash) == (out.version, out.body_hash):
         channel, adopted = adopt(channel, b"", b"")  # the peer signed it too, and enforced it
         notes += adopted
@@ -199,7 +200,7 @@ def unsent(channel: Channel) -> tuple[Note, ...]:
 
 
 def seen_resolved(channel: Channel, seen: SeenResolved) -> Step:
-    if channel.onchain is None or channel.phase is not Phase.SETTLED:
+    if channel.onchain is None or channel.phase is not Phase.SETTLED or seen.left is None:
         return Step(channel)
     return _end_if_empty(replace(channel, onchain=replace(channel.onchain, left=seen.left)), [])
 
@@ -289,7 +290,7 @@ def due(
             ),
         )
     acts += _register(channel, now, registered, margins)
-    stuck = channel.phase is Phase.FROZEN and bool(channel.current.body.locks)
+    stuck = channel.phase is Phase.FROZEN and (bool(channel.current.body.locks) or channel.outline is not None)
     live = coop is not None and bool(coop.signature_ours)  # one we never signed cannot be executed
     if channel.onchain is None and channel.phase is Phase.FROZEN and (channel.closing_alone or stuck) and not live:
         acts.append(_close(channel))
@@ -301,7 +302,7 @@ def due(
 
 
 def _close(channel: Channel) -> CloseAct:
-    state = channel.current
+    state = channel.best
     return CloseAct(
         version=state.version,
         body_hash=state.body_hash,
@@ -342,7 +343,7 @@ def _defend(channel: Channel, now: Timestamp, margins: Margins) -> list[Act]:
     case = channel.onchain
     if case is None or case.settled:
         return []
-    state, body = channel.current, final_body(channel)
+    state, body = channel.best, final_body(channel)
     verdict = judge(
         Case(version=case.version, deadline=case.deadline, delegated=any(case.bond_to), final=case.final),
         Evidence(version=state.version),
@@ -362,9 +363,11 @@ def _defend(channel: Channel, now: Timestamp, margins: Margins) -> list[Act]:
     stagger = 0 if case.closer is channel.we else margins.period // 10
     if verdict is Verdict.WAIT or now <= case.deadline + stagger:
         return []
-    if body is None:
-        return [] if case.final else [FinalizeAct(body_hash=case.body_hash, bond_to=case.bond_to)]
-    return [_settle(channel, case, body)]
+    if body is not None:
+        return [_settle(channel, case, body)]
+    if channel.outline is not None and channel.outline.body_hash == case.body_hash:
+        return [_settle_by_outline(channel, case, channel.outline)]
+    return [] if case.final else [FinalizeAct(body_hash=case.body_hash, bond_to=case.bond_to)]
 
 
 def _settle(channel: Channel, case: OnChain, body: Body) -> SettleAct:
@@ -375,6 +378,18 @@ def _settle(channel: Channel, case: OnChain, body: Body) -> SettleAct:
         locked_ba=body.locked_ba,
         locks_hash=ZERO if no_state else locks_hash(body.locks.values()),
         blind=bytes(32) if no_state else channel.blind(case.version),
+        bond_to=case.bond_to,
+    )
+
+
+def _settle_by_outline(channel: Channel, case: OnChain, state: Outline) -> SettleAct:
+    """The balances are paid out; the locks stay in the contract until somebody who knows them resolves them."""
+    return SettleAct(
+        net=state.net,
+        locked_ab=state.locked_ab,
+        locked_ba=state.locked_ba,
+        locks_hash=state.locks_hash,
+        blind=channel.blind(state.version),
         bond_to=case.bond_to,
     )
 

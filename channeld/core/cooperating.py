@@ -72,6 +72,7 @@ def idle(channel: Channel) -> bool:
     """R11, R12: nothing outstanding or queued, no locks, no live cooperate. In recovery a queue is never signed."""
     return (
         channel.outstanding is None
+        and channel.outline is None  # a newer state, and one with locks
         and not channel.current.body.locks
         and channel.coop is None
         and (channel.recovering or not channel.queue)

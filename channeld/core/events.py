@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from channeld.base.units import Address, Amount, Digest, LockId, LockKey, PaymentId, Preimage, Side, Timestamp, Version
-from channeld.core.channel import Body
+from channeld.core.channel import Body, Outline
 from channeld.core.messages import Message, Proof
 
 # -- ourselves
@@ -91,6 +91,8 @@ class Recover:
 
     reason: str
     proof: Proof | None = None
+    outline: Outline | None = None
+    """Instead of a proof: that state, if its locks are not known to us."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,16 +155,20 @@ class SeenFinal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenSettled:
-    """Paid out but for locks, in a finalized block."""
+    """Paid out but for locks, in a finalized block. `empty`: the contract lists no lock of it."""
 
     version: Version
+    empty: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenResolved:
-    """The contract's list of unresolved locks after `resolve_locks`, in a finalized block."""
+    """The contract's list of unresolved locks after `resolve_locks`, in a finalized block.
 
-    left: tuple[tuple[Side, LockId], ...]
+    None: some are left, of a state that we cannot open.
+    """
+
+    left: tuple[tuple[Side, LockId], ...] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,7 +44,7 @@ def offer(channel: Channel, event: Offer) -> Step:
 
 def fulfil(channel: Channel, event: Fulfil) -> Step:
     """Record the preimage for good and, while off-chain fulfilment is allowed (R17), queue it."""
-    lock = channel.current.body.locks.get((channel.we.other, event.lock_id))
+    lock = _standing(channel, event.lock_id)
     if lock is None:
         return Step(channel)  # fulfilled before, and agreed
     if sha256(event.preimage) != lock.key:
@@ -57,6 +57,15 @@ def fulfil(channel: Channel, event: Fulfil) -> Step:
     if not event.off_chain or channel.phase is not Phase.OPEN or _removing(channel, event.lock_id, FulfilLock):
         return Step(channel)
     return Step(enqueue(channel, FulfilLock(event.lock_id, event.preimage)))
+
+
+def _standing(channel: Channel, lock_id: LockId) -> Lock | None:
+    """The peer's lock of that number in `current`, or in an older state that stands on chain."""
+    name = (channel.we.other, lock_id)
+    lock = channel.current.body.locks.get(name)
+    if lock is None and channel.onchain is not None and channel.onchain.body is not None:
+        return channel.onchain.body.locks.get(name)
+    return lock
 
 
 def fail(channel: Channel, event: Fail) -> Step:

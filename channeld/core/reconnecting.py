@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from channeld.base.digests import ALL, cooperate_digest
+from channeld.base.digests import ALL, body_hash, cooperate_digest
 from channeld.base.errors import Answer, PeerFault
 from channeld.base.keys import Key
 from channeld.base.keys import recover as recover_address
-from channeld.base.units import RECOVERY_FROM, Side, Timestamp, Version
-from channeld.core.channel import ZERO, Channel, Coop, Phase, Session, Signed, next_version
+from channeld.base.units import RECOVERY_FROM, Digest, Side, Timestamp, Version
+from channeld.core.channel import ZERO, Channel, Coop, Outline, Phase, Session, Signed, next_version
 from channeld.core.cooperating import LONGEST, SKEW, idle
 from channeld.core.effects import Advanced, Forgotten, Note, Step
 from channeld.core.events import Recover
@@ -169,6 +169,9 @@ def recover(channel: Channel, event: Recover) -> Step:
         else:
             before, channel = channel, adopt_proof(channel, proof)
             notes = (*notes, *_forgotten(before, channel))
+    if event.outline is not None and event.outline.version > channel.best.version:
+        before, channel = channel, adopt_outline(channel, event.outline)
+        notes = (*notes, *_forgotten(before, channel))
     sends = (_RECOVERING,) if frozen.notes and channel.session is Session.LIVE else ()
     return Step(channel, sends, notes)
 
@@ -178,11 +181,23 @@ _RECOVERING: Final = Fault(code="recovering", text="our store is older than the 
 
 def is_proven(channel: Channel, proof: Proof) -> bool:
     """Whether both have signed this state, we among them."""
-    digest = channel.digest(proof.version, proof.body.hash(channel.blind(proof.version)))
-    mine, theirs = proof.signature_a, proof.signature_b
+    return _both_signed(channel, proof, proof.body.hash(channel.blind(proof.version)))
+
+
+def _both_signed(channel: Channel, state: Proof | Outline, hash_: Digest) -> bool:
+    digest = channel.digest(state.version, hash_)
+    mine, theirs = state.signature_a, state.signature_b
     if channel.we is Side.B:
         mine, theirs = theirs, mine
     return recover_address(digest, mine) == key_of(channel) and recover_address(digest, theirs) == channel.peer_key
+
+
+def adopt_outline(channel: Channel, state: Outline) -> Channel:
+    """What we close and challenge with from now on, if both have signed it; `current` stays what we can open."""
+    hash_ = body_hash(state.net, state.locked_ab, state.locked_ba, state.locks_hash, channel.blind(state.version))
+    if hash_ != state.body_hash or not _both_signed(channel, state, hash_):
+        return channel
+    return replace(_moved_to(channel, state.version, hash_), outline=state)
 
 
 def adopt_proof(channel: Channel, proof: Proof) -> Channel:
@@ -195,14 +210,19 @@ def adopt_proof(channel: Channel, proof: Proof) -> Channel:
         signature_a=proof.signature_a,
         signature_b=proof.signature_b,
     )
+    outline = channel.outline if channel.outline and channel.outline.version > proof.version else None
+    moved = _moved_to(channel, proof.version, hash_)
+    return replace(moved, current=state, outline=outline, recovering=True)
+
+
+def _moved_to(channel: Channel, version: Version, hash_: Digest) -> Channel:
+    """Nothing that was signed up to `version` counts any more, and no version up to it is free."""
     return replace(
         channel,
-        current=state,
-        outstanding=channel.outstanding if channel.outstanding_version > proof.version else None,
-        coop=channel.coop if channel.coop and channel.coop.version > proof.version else None,  # else it had lapsed
-        top=max(channel.top, (proof.version, channel.digest(proof.version, hash_))),
-        base=Version(max(channel.base, proof.version)),
-        recovering=True,
+        outstanding=channel.outstanding if channel.outstanding_version > version else None,
+        coop=channel.coop if channel.coop and channel.coop.version > version else None,  # else it had lapsed
+        top=max(channel.top, (version, channel.digest(version, hash_))),
+        base=Version(max(channel.base, version)),
     )
 
 

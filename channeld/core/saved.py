@@ -13,11 +13,12 @@ from channeld.base.digests import Domain, Lock, Terms
 from channeld.base.errors import Malformed
 from channeld.base.pack import pack, unpack
 from channeld.base.units import LockKind, Side
-from channeld.core.channel import Body, Channel, Coop, OnChain, Phase, Proposal, Signed
+from channeld.core.channel import Body, Channel, Coop, OnChain, Outline, Phase, Proposal, Signed
 from channeld.core.messages import Ack, AddLock, FailLock, FulfilLock, Transfer, Update
 from channeld.core.paying import with_queue
 
-FORM: Final = 1
+FORM: Final = 2
+"""1 has no `outline`; a channel is saved in the oldest form that can hold it."""
 MAX_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -25,7 +26,7 @@ def save(channel: Channel) -> bytes:
     c, t = channel, channel.terms
     return pack(
         [
-            FORM,
+            1 if c.outline is None else FORM,
             c.id,
             [c.domain.chain_id, c.domain.manager],
             c.token,
@@ -59,6 +60,7 @@ def save(channel: Channel) -> bytes:
             c.reason,
             [c.leaving, c.closing_alone, c.recovering],
             _onchain(c.onchain),
+            *(() if c.outline is None else (_outline(c.outline),)),
         ],
     )
 
@@ -98,9 +100,10 @@ def _load(fields: Any) -> Channel:
         reason,
         flags,
         onchain,
+        *more,
     ) = fields
-    if form != FORM:
-        raise Malformed(f"a channel saved in form {form}, this program reads {FORM}")
+    if (form, len(more)) not in ((1, 0), (FORM, 1)):
+        raise Malformed(f"a channel saved in form {form}, this program reads 1 to {FORM}")
     told_a, told_b, heard_a, heard_b = (_small(amount) for amount in deposits)
     channel = Channel(
         id=id_,
@@ -140,6 +143,7 @@ def _load(fields: Any) -> Channel:
         closing_alone=flags[1],
         recovering=flags[2],
         onchain=None if onchain is None else _load_onchain(onchain),
+        outline=_load_outline(more[0]) if more else None,
     )
     return with_queue(channel, tuple(_load_update(update) for update in queue))
 
@@ -289,4 +293,31 @@ def _load_onchain(fields: Any) -> OnChain:
         settled=settled,
         left=tuple((Side(side), id_) for side, id_ in left),
         body=None if body is None else load_body(body),
+    )
+
+
+def _outline(state: Outline) -> list[Any]:
+    return [
+        state.version,
+        state.body_hash,
+        state.signature_a,
+        state.signature_b,
+        _int(state.net),
+        _big(state.locked_ab),
+        _big(state.locked_ba),
+        state.locks_hash,
+    ]
+
+
+def _load_outline(fields: Any) -> Outline:
+    version, hash_, a, b, net, locked_ab, locked_ba, locks = fields
+    return Outline(
+        version=version,
+        body_hash=hash_,
+        signature_a=a,
+        signature_b=b,
+        net=_load_int(net),
+        locked_ab=_small(locked_ab),
+        locked_ba=_small(locked_ba),
+        locks_hash=locks,
     )

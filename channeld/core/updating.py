@@ -302,7 +302,7 @@ def adopt(channel: Channel, signature: bytes, receipt: bytes) -> tuple[Channel, 
         signature_b=both[1],
     )
     return (
-        replace(channel, current=state, outstanding=None, base=proposal.version, claims=claims),
+        replace(channel, current=state, outstanding=None, base=proposal.version, claims=claims, outline=None),
         tuple(notes),
     )
 

@@ -44,6 +44,8 @@ MAX_SECRETS: Final = 100
 LONGEST_PERIOD: Final = 30 * 86_400
 FAR_BEHIND: Final = 10
 """Blocks not read yet, beyond which nothing new is begun: a close may be in them."""
+NOTHING_LEFT: Final = (NO_LOCKS, Digest(bytes(32)))
+"""Hashes of an empty list of locks: a state's, and a close's without one."""
 UNKNOWN: Final = Digest(b"\xff" * 32)
 """Body hash of an older state that we have no copy of; ours goes against it."""
 
@@ -58,7 +60,10 @@ class _Pending:
 
 
 class Guard:
-    """See the file's head. `memo_of(channel)`: what some deposit must carry before the channel counts."""
+    """See the file's head. `memo_of(channel)`: what some deposit must carry before the channel counts.
+
+    `asked()`: whether our towers have said what they know, or have had their time. Before that no channel is closed.
+    """
 
     def __init__(
         self,
@@ -73,13 +78,14 @@ class Guard:
         gone: Callable[[ChannelId], None],
         resized: Callable[[ChannelId, Amount], None],
         ticked: Callable[[], None],
+        asked: Callable[[], bool],
         poll: float,
         start_block: int | None = None,
     ) -> None:
         self.chain, self.sender = chain, sender
         self._book, self._store, self._world, self._key = book, store, world, account_key
         self._memo_of, self._gone, self._resized, self._ticked = memo_of, gone, resized, ticked
-        self._poll, self._start_block = poll, start_block
+        self._asked, self._poll, self._start_block = asked, poll, start_block
         self._pending = _Pending()
         self._registering: dict[LockKey, str] = {}
         self._owed = Owed(chain, sender, account_key.address)
@@ -284,7 +290,8 @@ class Guard:
             case seen.SeenSettle():
                 note_fact(writes, channel.id, "paid_ours", ours)
                 note_fact(writes, channel.id, "paid_theirs", theirs)
-                await self._ask(actor, events.SeenSettled(version=fact.version), writes)
+                empty = fact.locks_hash in NOTHING_LEFT
+                await self._ask(actor, events.SeenSettled(version=fact.version, empty=empty), writes)
             case seen.SeenCooperate():
                 note_fact(writes, channel.id, "close_tx", fact.tx_hash)
                 note_fact(writes, channel.id, "paid_ours", ours)
@@ -364,7 +371,11 @@ class Guard:
             log.warning("channel=%s the chain shows v%s, not v%s", channel.name, word.version, case.version)
             bodies = sent(self._store, channel.id)
             known = {version: body.hash(channel.blind(version)) for version, body in bodies.items()}
-            known |= {state.version: state.body_hash for state in (channel.current, channel.outstanding) if state}
+            known |= {
+                state.version: state.body_hash
+                for state in (channel.current, channel.outstanding, channel.outline)
+                if state
+            }
             body_hash = known.get(word.version, case.body_hash if case.version == word.version else UNKNOWN)
             event = events.SeenClose(
                 closer=word.closer,
@@ -381,6 +392,7 @@ class Guard:
     def _locks(channel: Channel) -> Iterator[Lock]:
         yield from our_locks(channel).values()
         yield from channel.current.body.locks.values()
+        yield from (closing.final_body(channel) or EMPTY).locks.values()
 
     async def _visit(self, actor: Actor, head: Head) -> None:
         channel = actor.channel
@@ -406,6 +418,8 @@ class Guard:
             channel, now=head.latest.timestamp, registered=self._world.registered, margins=self._margins(channel)
         )
         for act in acts:
+            if isinstance(act, closing.CloseAct) and not self._asked():
+                continue  # a tower may know a newer state; no lock is lost by it, as secrets are registered meanwhile
             await self._act(channel, act)
 
     def _margins(self, channel: Channel) -> Margins:
@@ -525,16 +539,20 @@ def left_after(
     fact: seen.SeenLocks,
     registered: Mapping[LockKey, Timestamp],
     places: Mapping[LockKey, tuple[int, int]],
-) -> tuple[LockName, ...]:
+) -> tuple[LockName, ...] | None:
     """Which locks the contract still lists after `fact`: those that were then neither registered nor expired.
 
     `places`: block number and log index of registrations that are not final yet; all others are older than `fact`,
-    or by their time younger. It is worked out from the whole list each time, since a fact may be told twice.
+    or by their time younger. It is worked out from the whole list each time, since a fact may be told twice. None: the
+    list is not empty, and of a state that we cannot open.
     """
     case, now = channel.onchain, fact.block.timestamp
-    if case is None or fact.locks_hash in (NO_LOCKS, bytes(32)):
+    if case is None or fact.locks_hash in NOTHING_LEFT:
         return ()
-    locks = (closing.final_body(channel) or EMPTY).locks
+    body = closing.final_body(channel)
+    if body is None:
+        return None
+    locks = body.locks
 
     def known(lock: Lock) -> bool:
         before = places.get(lock.key, (0, 0)) < (fact.block.number, fact.log_index)

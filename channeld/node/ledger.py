@@ -26,6 +26,8 @@ from channeld.core.channel import Channel, Phase
 from channeld.core.events import CloseAlone, Fail, Fulfil, SeenSecret
 from channeld.core.messages import AddLock, Commit, FulfilLock, Transfer
 from channeld.core.updating import our_locks
+from channeld.node.claiming import Claims
+from channeld.node.old import OldStore
 from channeld.storage.store import Batch, Store, narrow, wide
 from channeld.wire import failure, onion
 from channeld.wire.failure import Failure, FailureCode
@@ -134,6 +136,8 @@ class Book:
         self.changed: Callable[[Channel], None] = lambda _: None
         """Told when a channel's `current` is new: towers, gossip and whoever waits for a phase."""
         self._store, self._world, self._nursery = store, world, nursery
+        self._old = OldStore(self.actors)
+        self._claims = Claims(store)
         self._offers: dict[bytes, Forward | Attempt] = {}
         self._offered: dict[Name, Forward | Attempt] = {}
         self._secured: set[tuple[ChannelId, LockId]] = set()
@@ -197,6 +201,8 @@ class Book:
     def record(self, channel: Channel, notes: tuple[note.Note, ...], batch: Batch) -> None:
         for one in notes:
             self._record(channel, one, batch)
+        if self._old.record(channel, batch):
+            forget_payments(batch, self.events, self._world.now)  # the original may have paid them
 
     def _record(self, channel: Channel, one: note.Note, batch: Batch) -> None:
         now = self._world.now
@@ -310,7 +316,16 @@ class Book:
             self._follow(channel, one)
         if notes:
             self.events.ring()
+        for lock_id, preimage in self._claims.known(channel):
+            self.fulfil(channel.id, lock_id, preimage)
+        if self._old.tell():
+            for (hash_,) in self._store.rows("SELECT hash FROM payments WHERE state = 'unknown'"):
+                self.payer.forgotten(hash_)
         self.changed(channel)
+
+    def why_old(self, channel: Channel) -> str:
+        """Why this channel must go into recovery before its turn; empty if it need not."""
+        return self._old.why(channel)
 
     def _follow(self, channel: Channel, one: note.Note) -> None:
         match one:

@@ -61,6 +61,8 @@ class Ledger(Protocol):
 
     def follow(self, channel: Channel, notes: tuple[Note, ...]) -> None: ...
 
+    def why_old(self, channel: Channel) -> str: ...
+
     def late(self, channel: Channel, commit: Commit) -> tuple[LockId, ...]: ...
 
     def secure(self, actor: Actor, late: tuple[LockId, ...], commit: Commit) -> None: ...
@@ -216,6 +218,9 @@ class Actor:
 
     def _decide(self, items: list[_Item]) -> _Turn:
         turn = _Turn(self.channel, self.line)
+        old = self._ledger.why_old(self.channel)
+        if old:
+            self._one(turn, _Item(Recover(reason=old), None, None, None))
         for at, item in enumerate(items):
             if self.broken and not isinstance(item.event, _STILL):
                 self._refuse(item, self._stopped())

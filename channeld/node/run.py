@@ -29,6 +29,7 @@ from channeld.chain.reads import RpcChain
 from channeld.chain.rpc import Rpc
 from channeld.chain.sender import Sender
 from channeld.core.channel import Channel
+from channeld.node import old
 from channeld.node.chainbook import Intents
 from channeld.node.config import Config
 from channeld.node.forwarding import Desk
@@ -39,7 +40,7 @@ from channeld.node.lines import Lines
 from channeld.node.loop import Actor
 from channeld.node.opening import Openings
 from channeld.node.payments import Payments
-from channeld.node.restoring import recover_all
+from channeld.node.restoring import is_known_old, recover_all
 from channeld.node.service import Service
 from channeld.node.towers import Towers
 from channeld.node.world import World
@@ -186,6 +187,8 @@ async def _run(
     if origin is Origin.COPY:
         await recover_all(store, key, lambda: int(clock()))
         store.stand_here()
+    elif is_known_old(store):
+        await recover_all(store, key, lambda: int(clock()), old.REASON)
     sender = Sender(
         chain.rpc,
         key,
@@ -311,6 +314,7 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
         gone=gossip.seen_gone,
         resized=gossip.seen_deposits,
         ticked=desk.sweep,
+        asked=towers.asked.is_set,
         poll=config.network.poll,
     )
     book.arrivals, book.payer = desk, payments

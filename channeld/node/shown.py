@@ -12,6 +12,7 @@ from channeld.base.units import NATIVE, Address, Side
 from channeld.chain.chain import BlockRef, Head
 from channeld.chain.networks import Network
 from channeld.core.channel import Channel, Phase, Session
+from channeld.core.closing import final_body
 from channeld.node.payments import Payment
 from channeld.storage.store import narrow
 from channeld.wire.invoice import Invoice
@@ -64,6 +65,17 @@ def state(channel: Channel) -> str:
     return _STATES[channel.phase]
 
 
+def detail(channel: Channel) -> str:
+    """The phase and why, and what people should know of a state that we cannot open."""
+    said = channel.phase.name.lower() + (f": {channel.reason}" if channel.reason else "")
+    case, outline = channel.onchain, channel.outline
+    if channel.phase is Phase.SETTLED and case is not None and final_body(channel) is None:
+        said += f"; settled by version {case.version}, whose locks we do not know: who knows them can resolve them"
+    elif outline is not None and channel.phase in (Phase.FROZEN, Phase.CLOSING):
+        said += f"; a tower holds version {outline.version}, which counts, and not the balances shown"
+    return said
+
+
 def channel_of(channel: Channel, network: Network, facts: Mapping[str, bytes]) -> Json:
     we, body = channel.we, channel.current.body
     ours, theirs = max(0, channel.balance), max(0, channel.peer_balance)
@@ -76,7 +88,7 @@ def channel_of(channel: Channel, network: Network, facts: Mapping[str, bytes]) -
         "channel_id": hexed(channel.id),
         "peer": hexed(channel.peer),
         "state": state(channel),
-        "detail": channel.phase.name.lower() + (f": {channel.reason}" if channel.reason else ""),
+        "detail": detail(channel),
         "token": hexed(channel.token),
         "symbol": symbol(network, channel.token),
         "side": we.name.lower(),

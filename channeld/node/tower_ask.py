@@ -2,7 +2,8 @@
 
 Each upload is numbered and signed by us, and saved before it leaves. So a tower that shows an upload of ours with a
 higher number than any we remember proves that our database is older than the channel. What it holds is sealed for us:
-the newest state with both signatures, which is adopted. A tower that says it holds nothing proves nothing.
+the newest state with both signatures, which is adopted: in full or, if we do not know its locks, in
+outline. A tower that says it holds nothing proves nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from channeld.base.errors import Answer, PeerFault
 from channeld.base.units import Digest, NodeId, Version
-from channeld.core.channel import Body, Channel
+from channeld.core.channel import Body, Channel, Outline
 from channeld.core.messages import Proof
 from channeld.node.tower_saved import LinkState, load_link
 from channeld.wire import appointment
@@ -25,12 +26,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """An upload of ours that a tower gave back. `proof`: its state; None if it has locks that we know nothing of."""
+    """An upload of ours that a tower gave back. `proof`: its state; `outline` instead if we do not know its locks."""
 
     seq: int
     version: Version
     blob_hash: Digest
-    proof: Proof | None
+    proof: Proof | None = None
+    outline: Outline | None = None
 
 
 def read_copy(kit: Kit, tower: NodeId, auth: NodeId, channel: Channel | None, hint: Digest, answer: Message) -> Copy:
@@ -47,11 +49,25 @@ def read_copy(kit: Kit, tower: NodeId, auth: NodeId, channel: Channel | None, hi
     if answer.hint != hint or not ours:
         raise PeerFault(Answer.DISCONNECT, "the tower claims an update that we never signed")
     version, kept = appointment.open_backup(answer.blob, hint=hint, seq=answer.seq, backup_key=kit.backup_key)
-    proof = None
-    if channel is not None:
-        evidence = appointment.open_blob(answer.blob, salt=channel.salt_ours, tower=tower, auth=auth, seq=answer.seq)
-        proof = _proof(channel, evidence, kept)
-    return Copy(seq=answer.seq, version=version, blob_hash=hashed, proof=proof)
+    if channel is None:
+        return Copy(seq=answer.seq, version=version, blob_hash=hashed)
+    evidence = appointment.open_blob(answer.blob, salt=channel.salt_ours, tower=tower, auth=auth, seq=answer.seq)
+    proof = _proof(channel, evidence, kept)
+    outline = _outline(evidence, kept) if proof is None else None
+    return Copy(seq=answer.seq, version=version, blob_hash=hashed, proof=proof, outline=outline)
+
+
+def _outline(evidence: appointment.Evidence, kept: appointment.Body) -> Outline:
+    return Outline(
+        version=evidence.version,
+        body_hash=evidence.body_hash,
+        signature_a=evidence.signature_a,
+        signature_b=evidence.signature_b,
+        net=kept.net,
+        locked_ab=kept.locked_ab,
+        locked_ba=kept.locked_ba,
+        locks_hash=kept.locks_hash,
+    )
 
 
 def _proof(channel: Channel, evidence: appointment.Evidence, kept: appointment.Body) -> Proof | None:

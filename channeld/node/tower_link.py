@@ -440,7 +440,8 @@ class Link:
     async def _erase(self) -> None:
         """Nothing is held any more; the number stays known, should this tower be asked again."""
         self.state.held = self.state.pending = self.state.since = self.error = None
-        self.state.sent = {}
+        if self.channel is None or self.channel.phase is Phase.CLOSED:
+            self.state.sent = {}  # till then a tower may bring what it was told to delete
         self.state.revealed = False
         await self._save()
         self._kit.news()

@@ -23,7 +23,7 @@ from channeld.wire.messages import AppointmentReceipt, decode, encode
 FORM: Final = 2
 """1 had no `sent`."""
 SENT: Final = 4
-"""States kept of those that left since the newest receipt: each may be what the tower has."""
+"""States kept: that of the newest receipt, and the newest of those sent since. Each may be what the tower has."""
 MAX_BYTES: Final = 262_144
 MAX_TOTAL: Final = 16_384
 """Items: `SENT` states with 512 locks each, seven items a lock, and the rest."""
@@ -71,8 +71,10 @@ class LinkState:
 
     def sending(self, version: Version, body: Body) -> None:
         """A state is about to leave."""
-        newest = sorted({**self.sent, version: body}.items())
-        self.sent = dict(newest[-SENT:])
+        held = -1 if self.held is None else self.held.version
+        kept = sorted({**self.sent, version: body}.items())
+        newest = [one for one in kept if one[0] != held][1 - SENT :]
+        self.sent = dict([one for one in kept if one[0] == held] + newest)
 
     def receipted(self, held: Held) -> None:
         """The tower has this one; what went before is replaced there."""

@@ -189,7 +189,7 @@ class Towers:
             (tower, actor.channel.id)
             for tower in self._towers.values()
             for actor in self._book.actors.values()
-            if not tower.removed and may_sign(actor.channel)
+            if not tower.removed and may_learn(actor.channel)
         ]
         left[0] = len(pairs)
         if pairs:
@@ -208,7 +208,7 @@ class Towers:
         delay = FIRST_DELAY
         while not tower.removed:
             channel = self._channel(name)
-            if channel is None or not may_sign(channel):
+            if channel is None or not may_learn(channel):
                 break
             async with limit:
                 answered = await self._ask_one(tower, channel)
@@ -244,7 +244,9 @@ class Towers:
     async def _ahead(self, tower: Tower, name: ChannelId, copy: Copy) -> None:
         """A tower shows an upload of ours that we do not remember: this database is a copy. In recovery for good."""
         actor = self._book.actors[name]
-        newer = copy.version > actor.channel.current.version
+        newer = copy.version > actor.channel.best.version
+        if actor.channel.recovering and not newer:
+            return
         log.error(
             "tower=%s channel=%s holds update %s with version %s, we know %s: was the database restored?",
             *(short(tower.node[1:]), actor.channel.name, copy.seq, copy.version, actor.channel.current.version),
@@ -254,7 +256,7 @@ class Towers:
             *(batch, "tower_ahead"), tower=tower.node, channel_id=name, seq=copy.seq, version=copy.version, newer=newer
         )
         try:
-            await actor.ask(Recover(reason=reason, proof=copy.proof), writes=batch)
+            await actor.ask(Recover(reason=reason, proof=copy.proof, outline=copy.outline), writes=batch)
         except Refused as fault:  # it is over on chain, and signs nothing anyway
             log.info("channel=%s %s", actor.channel.name, fault)
         self._book.events.ring()
@@ -547,6 +549,6 @@ class Towers:
         await self._store.commit(batch)
 
 
-def may_sign(channel: Channel) -> bool:
-    """Whether it could still sign a state, or close with one that is too old."""
-    return channel.phase not in (Phase.SETTLED, Phase.CLOSED) and not channel.recovering
+def may_learn(channel: Channel) -> bool:
+    """Whether it could still sign a state, or close with one that is too old: a declared copy, too, can only learn."""
+    return channel.phase not in (Phase.SETTLED, Phase.CLOSED)

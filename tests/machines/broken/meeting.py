@@ -150,8 +150,8 @@ MEETING = (
         "R11",
         "closing together is offered with something outstanding",
         "core/cooperating.py",
-        "        channel.outstanding is None\n        and not channel.current",
-        "        not channel.current",
+        "        channel.outstanding is None\n        and channel.outline is None",
+        "        channel.outline is None",
     ),
     Mutant(
         "R12",
@@ -220,8 +220,8 @@ MEETING = (
         "recovery",
         "a proven state does not put us in recovery",
         "core/reconnecting.py",
-        "        recovering=True,\n",
-        "        recovering=False,\n",
+        "outline=outline, recovering=True)",
+        "outline=outline, recovering=False)",
     ),
     Mutant(
         "recovery",
@@ -255,7 +255,7 @@ MEETING = (
         "recovery",
         "a state that our own proposal follows loses it",
         "core/reconnecting.py",
-        "channel.outstanding if channel.outstanding_version > proof.version else None",
+        "channel.outstanding if channel.outstanding_version > version else None",
         "channel.outstanding",
     ),
 )

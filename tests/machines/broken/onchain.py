@@ -166,4 +166,11 @@ ONCHAIN = (
         "Verdict.CHALLENGE if earning or late else Verdict.WAIT",
         "Verdict.CHALLENGE if earning else Verdict.WAIT",
     ),
+    Mutant(
+        "recovery",
+        "a restored channel is closed by what it can open",
+        "core/closing.py",
+        "def _close(channel: Channel) -> CloseAct:\n    state = channel.best\n",
+        "def _close(channel: Channel) -> CloseAct:\n    state = channel.current\n",
+    ),
 )

@@ -131,4 +131,18 @@ SHELL = (
         "invoice is None or invoice.paid or",
         "invoice is None or",
     ),
+    Mutant(
+        "recovery",
+        "an old database is old for one channel only",
+        "node/old.py",
+        "        return REASON if channel.id in self._waiting",
+        "        return REASON if not self._waiting",
+    ),
+    Mutant(
+        "R17",
+        "a restored payee leaves a lock whose preimage it has shown",
+        "node/claiming.py",
+        "            if preimage is not None:\n",
+        "            if preimage is not None and not preimage:\n",
+    ),
 )

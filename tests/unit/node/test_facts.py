@@ -141,6 +141,7 @@ async def watch(nursery: trio.Nursery) -> AsyncIterator[Watch]:
             gone=gone.append,
             resized=lambda channel, amount: None,
             ticked=lambda: None,
+            asked=lambda: True,
             poll=0.1,
         )
         yield Watch(node, guard, chain, sent, gone)

@@ -10,8 +10,9 @@ import pytest
 from channeld.base.digests import Lock
 from channeld.base.units import Amount, Digest, Side, Timestamp
 from channeld.chain.chain import BlockRef, SeenLocks
-from channeld.core.channel import Body, Channel, OnChain, Phase
-from channeld.node.guard import left_after
+from channeld.core.channel import Body, Channel, LockName, OnChain, Phase
+from channeld.node.guard import UNKNOWN, left_after
+from channeld.node.shown import detail
 from tests.contracts.model import rest_hash
 from tests.roles import START, channels, lock, lock_key
 
@@ -52,7 +53,7 @@ def resolved(at: int, left: tuple[Lock, ...], log_index: int = 5) -> SeenLocks:
     )
 
 
-def names(locks: tuple[Lock, ...]) -> tuple[tuple[Side, int], ...]:
+def names(locks: tuple[Lock, ...]) -> tuple[LockName, ...]:
     return tuple((one.sender, one.id) for one in locks)
 
 
@@ -77,10 +78,11 @@ def test_calls_told_again_after_a_restart_come_to_the_same_end() -> None:
     """The first call is told again when the second has been followed up already."""
     channel = settled()
     first, second = resolved(START + 150, LOCKS[1:]), resolved(START + 250, LOCKS[2:])
-    left = names(LOCKS)
+    left: tuple[LockName, ...] | None = names(LOCKS)
     for fact in (first, second, first, second):
         left = left_after(channel, fact, {}, {})
         assert channel.onchain is not None
+        assert left is not None
         channel = replace(channel, onchain=replace(channel.onchain, left=left))
     assert left == names(LOCKS[2:])
 
@@ -89,3 +91,13 @@ def test_a_list_that_we_cannot_name_is_not_taken_for_an_empty_one() -> None:
     fact = resolved(START + 500, LOCKS[:1])
     assert left_after(settled(), fact, {}, {}) == names(LOCKS)
     assert left_after(settled(), resolved(START + 500, ()), {}, {}) == ()
+
+
+def test_of_a_state_that_we_cannot_open_only_an_empty_list_is_known() -> None:
+    channel = settled()
+    assert channel.onchain is not None
+    unknown = replace(channel, onchain=replace(channel.onchain, body_hash=UNKNOWN, body=None, left=()))
+    assert left_after(unknown, resolved(START + 500, LOCKS[:1]), {}, {}) is None
+    assert left_after(unknown, resolved(START + 500, ()), {}, {}) == ()
+    assert "whose locks we do not know" in detail(unknown)
+    assert "whose locks we do not know" not in detail(channel)

@@ -15,7 +15,7 @@ from channeld.chain.chain import BlockRef, Call, ChannelWord, Head
 from channeld.chain.follower import BlockSeen
 from channeld.chain.intents import Intent
 from channeld.core.channel import Channel, Phase
-from channeld.core.events import SeenClose
+from channeld.core.events import CloseAlone, SeenClose
 from channeld.node.guard import Guard
 from tests.roles import ACCEPTOR_KEY, START, open_pair, pay
 from tests.unit.node.parts import Parts, channel_with_lock, parts, renamed
@@ -67,7 +67,7 @@ class Sender:
         return None
 
 
-def guard_of(node: Parts) -> tuple[Guard, Chain, Sender]:
+def guard_of(node: Parts, asked: Callable[[], bool] = lambda: True) -> tuple[Guard, Chain, Sender]:
     chain, sender = Chain(), Sender()
     made = Guard(
         book=node.book,
@@ -80,6 +80,7 @@ def guard_of(node: Parts) -> tuple[Guard, Chain, Sender]:
         gone=lambda _: None,
         resized=lambda *_: None,
         ticked=lambda: None,
+        asked=asked,
         poll=1.0,
     )
     return made, chain, sender
@@ -129,6 +130,24 @@ async def test_a_victim_that_comes_after_the_deadline_still_challenges(nursery: 
         await cheated.ask(CHEAT)
         await guard._heard(seen(2, 2, START + 700))
         assert [(intent.data, intent.deadline) for intent in sender.submitted] == [(b"challenge", None)]
+
+
+async def test_no_channel_is_closed_before_the_towers_were_asked_but_one_that_is_closing_is_defended(
+    nursery: trio.Nursery,
+) -> None:
+    """A copy that nobody has declared, and that wants its channel closed, may have an older state than its tower."""
+    told = trio.Event()
+    with parts(nursery) as node:
+        leaver = await node.add(victim())
+        cheated = await node.add(renamed(victim(), 7))
+        guard, _, sender = guard_of(node, told.is_set)
+        await leaver.ask(CloseAlone())
+        await cheated.ask(CHEAT)
+        await guard._heard(seen(2, 2, START + 5))
+        assert [intent.data for intent in sender.submitted] == [b"challenge"]
+        told.set()
+        await guard._heard(seen(3, 3, START + 6))
+        assert [intent.data for intent in sender.submitted] == [b"challenge", b"challenge", b"close"]
 
 
 async def test_far_behind_the_head_nothing_new_is_begun(nursery: trio.Nursery) -> None:
