@@ -186,7 +186,7 @@ class ModelChain:
 
     def _apply(self, state: State, tx: Tx) -> tuple[State, Mined]:
         """The state after a transaction: a revert costs its gas and changes nothing else."""
-        fee = GAS * tx.price
+        fee = self.fee(tx)
         paid = state.copy()
         paid.nonces[tx.sender] = tx.nonce + 1
         paid.model.balances[COIN, named(tx.sender)] = paid.model.balance(COIN, named(tx.sender)) - fee
@@ -203,6 +203,11 @@ class ModelChain:
             self.refused.append((named(tx.sender), tx.name, str(fault)))
             return paid, Mined(tx=tx, ok=False, reason=str(fault), logs=())
         return done, Mined(tx=tx, ok=True, reason="", logs=tuple(call.logs))
+
+    @staticmethod
+    def fee(tx: Tx) -> int:
+        """Wei that a transaction costs its sender, whatever comes of it."""
+        return GAS * tx.price
 
     def _call(self, state: State) -> Call:
         return Call(state, self.domain, self.registry, self.min_period)
@@ -241,7 +246,7 @@ class ModelChain:
 
     def gas_of(self, who: Address) -> int:
         """Wei that an account has paid for gas, on the branch that stands."""
-        return sum(GAS * done.tx.price for block in self.blocks for done in block.mined if done.tx.sender == who)
+        return sum(self.fee(done.tx) for block in self.blocks for done in block.mined if done.tx.sender == who)
 
     # -- the reader
 

@@ -20,6 +20,7 @@ import trio
 
 from channeld.node.loop import Actor
 from tests.crash import scenarios
+from tests.crash.chain import ModelChain
 from tests.crash.sim import Point, Unlawful
 
 
@@ -44,10 +45,12 @@ def fresh_folder() -> Iterator[Path]:
         yield Path(made)
 
 
-def points(name: str, *, seed: int = 0, actor: type[Actor] = Actor) -> tuple[Point, ...]:
+def points(
+    name: str, *, seed: int = 0, actor: type[Actor] = Actor, chain: type[ModelChain] = ModelChain
+) -> tuple[Point, ...]:
     """All points of a scenario, in the order in which they are passed."""
     with fresh_folder() as folder:
-        found = scenarios.run(name, folder, seed=seed, actor=actor).points
+        found = scenarios.run(name, folder, seed=seed, actor=actor, chain=chain).points
     only = scenarios.ONLY.get(name)
     return tuple(point for point in found if only is None or point.node in only)
 
@@ -77,11 +80,14 @@ def die_at(
     down_for: float = 1.0,
     again: int | None = None,
     actor: type[Actor] = Actor,
+    chain: type[ModelChain] = ModelChain,
 ) -> None:
     """One death, or a second one `again` points after the return from it, and what was found in `tally`."""
     try:
         with fresh_folder() as folder:
-            result = scenarios.run(name, folder, seed=seed, doomed=point, again=again, down_for=down_for, actor=actor)
+            result = scenarios.run(
+                name, folder, seed=seed, doomed=point, again=again, down_for=down_for, actor=actor, chain=chain
+            )
         if not result.deaths:
             raise Unlawful("the point was not reached again: the run does not repeat")
         tally.second += result.deaths == 2

@@ -26,7 +26,7 @@ from channeld.node.loop import Actor
 from channeld.wire import invoice, onion, payload
 from channeld.wire import messages as wire
 from channeld.wire.payload import FinalPayload
-from tests.crash.chain import BASE_FEE, GAS, TIP, Tx
+from tests.crash.chain import BASE_FEE, GAS, TIP, ModelChain, Tx
 from tests.crash.copies import keep, set_back
 from tests.crash.laws import finish, judge
 from tests.crash.sim import DOMAIN, Node, Point, Sim, Unlawful, contracts, named_token, simulate
@@ -463,6 +463,7 @@ def run(
     again: int | None = None,
     down_for: float = 1.0,
     actor: type[Actor] = Actor,
+    chain: type[ModelChain] = ModelChain,
 ) -> Result:
     """Play a scenario to its end and judge it; Unlawful says which law is broken.
 
@@ -488,7 +489,7 @@ def run(
             reverted=len(sim.chain.refused),
         )
 
-    return simulate(program, folder, seed=seed, doomed=doomed, again=again)
+    return simulate(program, folder, seed=seed, doomed=doomed, again=again, chain=chain)
 
 
 __all__ = ["SCENARIOS", "Digest", "Result", "run"]

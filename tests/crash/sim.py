@@ -573,9 +573,11 @@ class Sim:
     """Of each signature by an account's key: whose it is, and of what."""
     spoken: list[tuple[str, wire.Message]] = field(default_factory=list)
     """Every message that left a node, in order."""
+    kind: type[ModelChain] = ModelChain
+    """What the chain is made of: the contracts' model alone, or beside their bytecode (`bytecode.TwinChain`)."""
 
     def __post_init__(self) -> None:
-        self.chain = ModelChain(clock=self.time, domain=DOMAIN, registry=REGISTRY, token=TOKEN)
+        self.chain = self.kind(clock=self.time, domain=DOMAIN, registry=REGISTRY, token=TOKEN)
         self.judge: Callable[[str, str, wire.Message], float | None] = lambda sender, to, message: 0.0
         """(sender, receiver, message) -> seconds of delay, or None: the line is cut instead."""
         self.passed: Callable[[Point], None] = lambda point: None
@@ -660,6 +662,7 @@ def simulate(
     seed: int = 0,
     doomed: Point | None = None,
     again: int | None = None,
+    chain: type[ModelChain] = ModelChain,
 ) -> T:
     """Run a program in a world of its own, in simulated time. Whatever it raises is raised bare where it can be."""
     contracts()
@@ -670,7 +673,7 @@ def simulate(
     async def main() -> None:
         with trio.fail_after(LONGEST):
             async with trio.open_nursery() as nursery:
-                sim = Sim(folder, seed, clock, nursery, doomed, again)
+                sim = Sim(folder, seed, clock, nursery, doomed, again, kind=chain)
                 nursery.start_soon(sim.chain.run)
                 results.append(await program(sim))
                 for node in sim.nodes.values():

@@ -33,6 +33,7 @@ from channeld.base.units import ChannelId
 from channeld.core.channel import Phase
 from channeld.node.loop import Actor
 from channeld.wire import messages as wire
+from tests.crash.chain import ModelChain
 from tests.crash.laws import _won, finish, judge, signatures
 from tests.crash.scenarios import _down, _up, quiet
 from tests.crash.sim import TOKENS, Node, Sim, Unlawful, named_token, simulate
@@ -393,10 +394,10 @@ class Cluster:
             raise Unlawful(f"I25: {held + kept} wei are nowhere")
 
 
-def run(seed: int, folder: Path, *, tower_sleeps: bool = False) -> Counter[str]:
+def run(seed: int, folder: Path, *, tower_sleeps: bool = False, chain: type[ModelChain] = ModelChain) -> Counter[str]:
     """One run, to its end and its audit; Unlawful says which law is broken. What it met.
 
-    `tower_sleeps`: it does not guard, which must show.
+    `tower_sleeps`: it does not guard, which must show. `chain`: what it plays on.
     """
     chance = Random(seed)
     kind = chance.choice(KINDS)
@@ -407,4 +408,4 @@ def run(seed: int, folder: Path, *, tower_sleeps: bool = False) -> Counter[str]:
         cluster.met[f"{kind} runs"] += 1
         return cluster.met + cluster.laws.met
 
-    return simulate(program, folder, seed=seed)
+    return simulate(program, folder, seed=seed, chain=chain)

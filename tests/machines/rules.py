@@ -30,6 +30,8 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 COPIED: Final = ("channeld", "contracts", "routing", "tests", "setup.cfg", "pyproject.toml")
 RECORD: Final = Path(__file__).with_name("RULES.md")
 SUITES: Final = ("tests/unit/core", "tests/unit/node")
+FEW: Final = 8
+"""Runs of whole daemons for what is broken in the core and no machine of the core catches."""
 PATIENCE: Final = 400
 """Seconds of the processor's time after which code that does not end counts as caught."""
 STANDSTILL: Final = 3_600
@@ -38,6 +40,8 @@ FAILED: Final = re.compile(r"^FAILED (.+?)(?: - .*)?$", re.MULTILINE)
 GONE: Final = 4
 """What pytest ends with when the test it is asked for is not there (any more)."""
 ROW: Final = re.compile(r"^\| \S.* \| (?P<name>[^|]+) \| (?P<killer>[^|]+) \|$", re.MULTILINE)
+HEAD: Final = "broken"
+"""The table's head over the breaks' names."""
 WALK: Final = re.compile(r"(?P<machine>[a-z ]+), seed (?P<seed>\d+)")
 
 
@@ -61,7 +65,8 @@ def copy() -> Iterator[Path]:
 
 def record() -> dict[str, str]:
     """What caught each break last: its name -> a walk or a test."""
-    return {row["name"]: row["killer"] for row in ROW.finditer(RECORD.read_text(encoding="utf-8"))}
+    rows = ROW.finditer(RECORD.read_text(encoding="utf-8"))
+    return {row["name"]: row["killer"] for row in rows if row["name"] != HEAD}
 
 
 def _limit() -> None:
@@ -133,11 +138,12 @@ def caught_again(home: Path, killer: str) -> str:
 def caught(home: Path, file: str = "core/") -> str:
     """What fails on the code in `home`, broken in `file`: a machine with its seed, else a test; else an empty string.
 
-    The first three machines play the core; what is broken in the node goes to the whole daemons at once.
+    The first three machines play the core, then a few whole daemons do; what is broken in the node goes to daemons at
+    once.
     """
     if not file.startswith("core/"):
         return machine(home, "cluster:0:24") or first_failing(home, SUITES[1:])
-    return machine(home) or first_failing(home, SUITES)
+    return machine(home) or machine(home, f"cluster:0:{FEW}") or first_failing(home, SUITES)
 
 
 def try_one(mutant: Mutant, home: Path, known: str = "") -> str:

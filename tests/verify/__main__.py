@@ -27,6 +27,7 @@ PARTS: Final = (
     ("cluster", "PART"),
     ("rules", "PART"),
     ("crashes", "PART"),
+    ("crashes", "EVM_PART"),
     ("kills", "PART"),
     ("power", "PART"),
     ("decoders", "PART"),

@@ -8,11 +8,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from tests.crash.bytecode import TwinChain
+from tests.crash.chain import ModelChain
 from tests.machines.cluster import run as play
 from tests.verify.part import Counts, Found, Page, Part
 
 EACH: Final = 40
 """Runs in a chunk, about a minute."""
+EVM_EVERY: Final = 4
+"""Every fourth run has the contracts' bytecode beside their model."""
 
 
 def run(seed: int, chunk: int) -> Counts:
@@ -21,11 +25,12 @@ def run(seed: int, chunk: int) -> Counts:
         drawn = seed * 1_000_000 + chunk * EACH + number
         with TemporaryDirectory() as folder:
             try:
-                met += play(drawn, Path(folder))
+                met += play(drawn, Path(folder), chain=ModelChain if number % EVM_EVERY else TwinChain)
             except* AssertionError as found:
                 raise Found(f"with seed {drawn}: {found.exceptions}") from found
     return {
         "runs": EACH,
+        "on the bytecode": len(range(0, EACH, EVM_EVERY)),
         "deaths": met["deaths"],
         "reorgs": met["reorgs"],
         "payments": met["payment succeeded"],
@@ -39,7 +44,7 @@ def run(seed: int, chunk: int) -> Counts:
 
 
 def tools() -> dict[str, str]:
-    return {"trio": version("trio")}
+    return {"trio": version("trio"), "py-evm": version("py-evm")}
 
 
 PART: Final = Part(
@@ -57,7 +62,10 @@ PART: Final = Part(
         "tests/machines/cluster_lies.py",
         "tests/machines/cluster_odd.py",
         "tests/crash",
+        "contracts/artifacts",
+        "tests/contracts/evm.py",
         "tests/contracts/model.py",
+        "tests/contracts/world.py",
         "tests/verify/cluster.py",
     ),
 )

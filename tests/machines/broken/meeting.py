@@ -253,7 +253,7 @@ MEETING = (
     ),
     Mutant(
         "recovery",
-        "a state that our own proposal follows loses it",
+        "a proposal that the proven state is past is kept",
         "core/reconnecting.py",
         "channel.outstanding if channel.outstanding_version > version else None",
         "channel.outstanding",

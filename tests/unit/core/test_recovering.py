@@ -159,6 +159,34 @@ def test_our_own_proposal_is_adopted_with_what_it_paid():
     assert [type(one) for one in both.opener.notes] == [note.Frozen, note.Sent, note.Advanced]
 
 
+@pytest.mark.parametrize("side", Side)
+@pytest.mark.parametrize("who", ["the peer", "a tower"])
+def test_a_proposal_that_the_proven_state_is_past_is_given_up(side: Side, who: str):
+    """The copy knows its proposal as unanswered; it was acknowledged, and others came after it."""
+    both = open_pair()
+    both.do(side, pay(7, 1))
+    both.do(side, Propose())
+    copy = both.node(side).disk
+    out = load(copy).outstanding
+    assert out is not None
+    both.settle()
+    both.do(side, pay(8, 2))
+    both.settle()
+    both.cut()
+    newest = both.node(side).channel.current
+    assert newest.version > out.version
+    node = both.node(side)
+    if who == "a tower":
+        restored(node, copy, Recover(reason=who, proof=proof_of(both.node(side.other).channel)))
+    else:
+        node.disk = copy
+        node.crash()
+        both.connect()
+        both.settle()
+    assert node.channel.recovering
+    assert (node.channel.current, node.channel.outstanding) == (newest, None)
+
+
 def test_a_copy_that_is_closing_challenges_with_what_the_tower_knows():
     both, disks = history(Side.B)
     node, newest = both.acceptor, both.opener.channel
