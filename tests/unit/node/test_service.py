@@ -79,6 +79,7 @@ async def service(nursery: trio.Nursery, tmp_path: Path) -> AsyncIterator[Servic
             payments=payments,
             desk=node.desk,
             guard=cast(Any, None),
+            reserve=cast(Any, None),
             gossip=cast(Any, NoHints()),
             towers=cast(Any, None),
             account_key=FORWARDER_KEY,
