@@ -6,6 +6,7 @@ The decision is made only for locks in `current` (R8) and rests on the onion, on
 
 from __future__ import annotations
 
+import hmac
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -201,7 +202,7 @@ class Desk:
             raise _No(FailureCode.UNKNOWN_PAYMENT)
         if channel.token != invoice.token:
             raise _No(FailureCode.UNKNOWN_PAYMENT)
-        if told.payment_secret != invoice.secret or lock.key in world.registered:
+        if not hmac.compare_digest(told.payment_secret, invoice.secret) or lock.key in world.registered:
             raise _No(FailureCode.UNKNOWN_PAYMENT)
         if lock.amount < told.amount or (invoice.amount is not None and told.total < invoice.amount):
             raise _No(FailureCode.FINAL_INCORRECT_AMOUNT)
