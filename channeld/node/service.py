@@ -43,6 +43,8 @@ from channeld.wire.invoice import Invoice
 
 COOP_VALID: Final = 600
 """Seconds of chain time for which an offer to close together stands."""
+KEPT_ANSWERS: Final = 100_000
+"""Idempotency keys that are remembered, the newest; who asks again under an older one asks for something new."""
 EVENT_WAIT: Final = 30.0
 TURN: Final = 5.0
 """Seconds for which even a caller that has gone is waited for, until its transfers are saved."""
@@ -557,6 +559,7 @@ class Service:
         batch = Batch()
         if key is not None:
             batch.add("INSERT INTO asked VALUES (?, ?, ?)", key, _print(request), json.dumps(answer))
+            batch.add("DELETE FROM asked WHERE rowid <= (SELECT max(rowid) FROM asked) - ?", KEPT_ANSWERS)
         return batch
 
     async def _remember(
