@@ -87,3 +87,12 @@ async def test_one_that_is_being_cut_or_has_left_counts_no_more():
     third.send(LONG * 9)
     budget.weigh()
     assert not second.is_cut
+
+
+async def test_one_that_does_not_read_is_cut_at_its_own_bound():
+    alone = line(Budget(2 * MAX_UNSENT), 1)[0]
+    while alone.held + SIZE <= MAX_UNSENT:
+        alone.send(LONG)
+    assert not alone.is_cut
+    alone.send(LONG)
+    assert alone.is_cut
