@@ -168,6 +168,7 @@ INFO: Final = _record(
     _one("socket", Text(most=4_096)),
     _one("head", HEAD),
     _one("safe_mode", Maybe(of=Text()), "why nothing new is begun, or null"),
+    _default("gas_short", Maybe(of=Text()), None, "why the account could not enforce a further lock, or null"),
     _one("tokens", Many(of=TOKEN_INFO)),
     _default("peers", Whole(), 0, "connected now"),
     _default("channels", Anything(), {}, "number of channels in each state"),

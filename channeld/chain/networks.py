@@ -14,11 +14,13 @@ from importlib.resources import files
 from typing import Any, Final
 
 from channeld.base.errors import Refused
-from channeld.base.units import NATIVE, Address, Seconds
+from channeld.base.units import MAX_AMOUNT, NATIVE, Address, Seconds
 
 CODE: Final = "bad_network"
 MAX_PERIOD: Final = 30 * 86_400
 """The contract's upper bound of a challenge period, seconds."""
+RESOLVING_GAS: Final = 52_000
+"""A registration by itself, and a lock's share of `resolveLocks`: tests/contracts/gas.json, rounded up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,8 @@ class Fees:
     min_tip: int = 1_000_000
     max_fee: int = 500_000_000_000
     """Never offer more than this per gas, base fee included."""
+    usual: int = 0
+    """Of an ordinary day: what a lock must be worth is reckoned with it. 0: gas costs nothing worth counting."""
     replace_after: Seconds = Seconds(30)
     """Raise the fee of a transaction that is not mined after so many seconds of chain time."""
 
@@ -48,6 +52,8 @@ class Token:
     symbol: str
     address: Address
     decimals: int
+    resolving: int = 0
+    """What resolving one lock costs in this token, base units, rounded; 0: not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +80,12 @@ class Network:
     manager: Address | None = None
     registry: Address | None = None
     rpc: str | None = None
+
+    def resolving(self, token: Address) -> int:
+        """Base units of `token` that resolving one lock on chain costs on an ordinary day; 0: not known."""
+        if token == NATIVE:
+            return min(RESOLVING_GAS * self.fees.usual, MAX_AMOUNT)
+        return next((known.resolving for known in self.tokens if known.address == token), 0)
 
     def token(self, text: str) -> Address:
         """The token named by symbol or 0x-address; "native" is the chain's coin. Refused `unknown_token`."""
@@ -195,7 +207,15 @@ def _token(name: str, symbol: str, value: Any) -> Token:
         raise Refused(
             CODE, f"{name}: token {symbol} needs address and decimals", 'like { address = "0x…", decimals = 6 }'
         )
-    return Token(symbol=symbol, address=_address(value.get("address"), f"{name}: token {symbol}"), decimals=decimals)
+    resolving = value.get("resolving", 0)
+    if isinstance(resolving, bool) or not isinstance(resolving, int) or not 0 <= resolving <= MAX_AMOUNT:
+        raise Refused(CODE, f"{name}: token {symbol}: resolving is {resolving!r:.60}", "base units, 0 if not known")
+    return Token(
+        symbol=symbol,
+        address=_address(value.get("address"), f"{name}: token {symbol}"),
+        decimals=decimals,
+        resolving=resolving,
+    )
 
 
 def _address(value: Any, what: str) -> Address:
@@ -223,6 +243,7 @@ def _check(made: Network) -> None:
         (made.max_head_age > 0, "max_head_age must be above 0"),
         (0.01 <= made.poll <= 3_600, "poll must be 0.01 to 3600 seconds"),
         (made.fees.max_fee > 0 and made.fees.min_tip <= made.fees.max_fee, "fees: min_tip must not exceed max_fee"),
+        (made.fees.usual <= made.fees.max_fee, "fees: usual must not exceed max_fee"),
         (made.fees.replace_after > 0, "fees: replace_after must be above 0"),
         (depths.safe_depth <= depths.final_depth, "finality: safe_depth must not exceed final_depth"),
         ((made.manager is None) == (made.registry is None), "manager and registry go together"),

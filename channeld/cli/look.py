@@ -36,6 +36,7 @@ def info() -> None:
             ("socket", said["socket"]),
             ("head", f"{head['latest']['number']}, {head['age']} s old, finalized {head['finalized']['number']}"),
             ("safe mode", said["safe_mode"]),
+            ("short of gas", said.get("gas_short")),
             ("peers", said.get("peers", 0) or ""),
             ("channels", ", ".join(f"{count} {state}" for state, count in states.items() if count)),
         ],

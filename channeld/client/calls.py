@@ -51,6 +51,8 @@ class Info(TypedDict):
     head: HeadInfo
     safe_mode: str | None
     """Why nothing new is begun, or null."""
+    gas_short: NotRequired[str | None]
+    """Why the account could not enforce a further lock, or null."""
     tokens: list[TokenInfo]
     peers: NotRequired[int]
     """Connected now."""

@@ -54,11 +54,11 @@ class TokenPolicy:
     match_deposit: Amount = setting(
         "policy.match_deposit", amount, Amount(0), "most we deposit when an opener asks for it", unit="base units"
     )
-    resolving: Amount = setting(
+    resolving: Amount | None = setting(
         "policy.resolving",
-        amount,
-        Amount(0),
-        "what resolving one lock on chain costs; smaller locks count as not worth it; 0: none does",
+        maybe(amount),
+        None,
+        "what resolving a lock on chain costs; smaller ones count as not worth it; empty: the network's; 0: none does",
         unit="base units",
     )
 
@@ -116,6 +116,12 @@ class Config:
         unit="s",
     )
     max_locks: int = setting("channels.max_locks", whole(1, 256), 256, "payments under way per direction of a channel")
+    gas_times: int = setting(
+        "channels.gas_times",
+        whole(2, 1_000),
+        5,
+        "a channel is opened or accepted only if the account could end all of them at so many times today's gas price",
+    )
     slots_share: int = setting(
         "forwarding.slots_share",
         whole(1, 100),
@@ -175,6 +181,11 @@ class Config:
     def policy_for(self, token: Address) -> TokenPolicy:
         """The terms for `token` (`NATIVE` for the coin)."""
         return self.policies.get(token, self.policy)
+
+    def resolving(self, token: Address) -> Amount:
+        """Base units under which a lock of `token` is not worth resolving on chain (R21)."""
+        said = self.policy_for(token).resolving
+        return Amount(self.network.resolving(token)) if said is None else said
 
     @property
     def caps(self) -> Caps:

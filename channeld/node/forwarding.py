@@ -6,6 +6,7 @@ The decision is made only for locks in `current` (R8) and rests on the onion, on
 
 from __future__ import annotations
 
+import hmac
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -66,7 +67,7 @@ class _Part:
 
 class Desk:
     """Decides arrivals. `policy` is what we ask for forwarding out of a channel; `costs` what resolving one lock of a
-    token on chain costs, in its base units."""
+    token on chain costs, in its base units; `short` why the account could not enforce a further lock, or None."""
 
     def __init__(
         self,
@@ -79,9 +80,10 @@ class Desk:
         max_expiry: int,
         limits: Limits = USUAL,
         costs: Callable[[Address], Amount] = lambda _: Amount(0),
+        short: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._book, self._store, self._world, self._key = book, store, world, node_key
-        self._policy, self._max_expiry, self._costs = policy, max_expiry, costs
+        self._policy, self._max_expiry, self._costs, self._short = policy, max_expiry, costs, short
         self._traffic = Traffic(limits, self._waits)
         self._parts: dict[LockKey, list[_Part]] = {}
         self._paid: set[LockKey] = set()
@@ -104,6 +106,9 @@ class Desk:
                 raise _No(FailureCode.SAFE_MODE)
             if channel.phase is not Phase.OPEN:  # its state may have been settled without this lock
                 raise _No(FailureCode.CHANNEL_CLOSING)
+            if (why := self._short()) is not None:
+                log.warning("channel=%s lock=%s not taken: %s", channel.name, lock.id, why)
+                raise _No(FailureCode.TEMPORARY_NODE_FAILURE)
             if isinstance(told, ForwardPayload) and peeled.onward is not None:
                 self._forward(channel, lock, told, peeled.onward, secret)
             elif isinstance(told, FinalPayload) and peeled.onward is None:
@@ -197,7 +202,7 @@ class Desk:
             raise _No(FailureCode.UNKNOWN_PAYMENT)
         if channel.token != invoice.token:
             raise _No(FailureCode.UNKNOWN_PAYMENT)
-        if told.payment_secret != invoice.secret or lock.key in world.registered:
+        if not hmac.compare_digest(told.payment_secret, invoice.secret) or lock.key in world.registered:
             raise _No(FailureCode.UNKNOWN_PAYMENT)
         if lock.amount < told.amount or (invoice.amount is not None and told.total < invoice.amount):
             raise _No(FailureCode.FINAL_INCORRECT_AMOUNT)
@@ -315,7 +320,10 @@ class Desk:
         )
         for channel, lock, preimage in rows:
             actor = self._book.actors.get(channel)
-            if actor is not None and (actor.channel.we.other, lock) in actor.channel.current.body.locks:
+            standing = None if actor is None else actor.channel.current.body.locks.get((actor.channel.we.other, lock))
+            if actor is not None and standing is not None:
+                held = self._held(actor.channel, lock, actor.channel, standing.amount, standing.expiry)
+                self._traffic.add_kept(held)
                 self._book.fulfil(channel, lock, preimage)
         claimed = {(channel, lock) for channel, lock, _ in rows}
         for channel_, lock_, packet in list(self._book.recover()):

@@ -9,7 +9,7 @@ something at stake and gives the acts to the sender under names of their own, so
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -63,6 +63,7 @@ class Guard:
     """See the file's head. `memo_of(channel)`: what some deposit must carry before the channel counts.
 
     `asked()`: whether our towers have said what they know, or have had their time. Before that no channel is closed.
+    `looked_after`: done with each new head, once nothing is due any more.
     """
 
     def __init__(
@@ -80,12 +81,13 @@ class Guard:
         ticked: Callable[[], None],
         asked: Callable[[], bool],
         poll: float,
+        looked_after: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
         start_block: int | None = None,
     ) -> None:
         self.chain, self.sender = chain, sender
         self._book, self._store, self._world, self._key = book, store, world, account_key
         self._memo_of, self._gone, self._resized, self._ticked = memo_of, gone, resized, ticked
-        self._asked, self._poll, self._start_block = asked, poll, start_block
+        self._asked, self._poll, self._start_block, self._looked_after = asked, poll, start_block, looked_after
         self._pending = _Pending()
         self._registering: dict[LockKey, str] = {}
         self._owed = Owed(chain, sender, account_key.address)
@@ -318,6 +320,7 @@ class Guard:
         await self._settle_down(head)
         await self._visit_all(head)
         await self._owed.look(head.latest.timestamp)
+        await self._looked_after()
         final, deep = head.finalized, head.latest.number - self._world.network.confirmations + 1
         await self._save_cursor(final if final.number <= deep else await self.chain.block(max(0, deep)))
         self._world.fault = None

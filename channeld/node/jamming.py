@@ -81,6 +81,11 @@ class Traffic:
             self._dust[held.came] = held
         return why
 
+    def add_kept(self, held: Held) -> None:
+        """A lock for an invoice of ours that was taken before a restart."""
+        if held.dust:
+            self._dust[held.came] = held
+
     def why_not(self, asked: Held, room: Room, now: Timestamp) -> str | None:
         """Why `asked` is not passed on, or None."""
         limits, out = self._limits, self._standing(asked.out)

@@ -21,6 +21,7 @@ from channeld.core import messages as core
 from channeld.core.channel import Channel, Phase
 from channeld.core.events import Cancel, Connected, Disconnected, Got
 from channeld.core.messages import AddLock
+from channeld.node.budget import Budget
 from channeld.node.ledger import Book
 from channeld.node.translate import ChannelMessage, Gatherer, to_wire
 from channeld.node.world import World
@@ -40,6 +41,8 @@ MAX_UNSENT: Final = 16 * 1024 * 1024
 """Bytes that may wait for a peer that does not read, before the line is cut; each message counts `OVERHEAD` more."""
 OVERHEAD: Final = 48
 """What a message that waits takes beside its bytes."""
+WEIGHED: Final = 256 * 1024
+"""From so many bytes on a line is held against what all lines share."""
 PONG_ROOM: Final = 256 * 1024
 """With more than this unsent a ping is passed over: a peer that pings and does not read gets nothing to keep."""
 MAX_BACKLOG: Final = 128
@@ -56,14 +59,18 @@ class Hearer(Protocol):
 class Line:
     """One live connection. `say` and `send` never wait; what they queue goes out in order."""
 
-    def __init__(self, stream: PeerStream, *, inbound: bool, address: HostPort | None) -> None:
+    def __init__(
+        self, stream: PeerStream, *, inbound: bool, address: HostPort | None, budget: Budget | None = None
+    ) -> None:
+        """`budget`: what all lines share, if they do."""
         self.peer: NodeId = stream.remote
         self.inbound, self.address = inbound, address
         self.ended = trio.Event()
         self.scope = trio.CancelScope()
         self._stream = stream
         self._unsent: list[bytes] = []
-        self._size = 0
+        self._size = self._sending = 0
+        self._budget = budget
         self._bell = trio.Event()
         self._sent = trio.Event()
         self._gatherers: dict[ChannelId, Gatherer] = {}
@@ -73,6 +80,18 @@ class Line:
         """Bytes that wait to be sent."""
         return self._size
 
+    @property
+    def held(self) -> int:
+        """Bytes that wait, those being sent included."""
+        return self._size + self._sending
+
+    @property
+    def is_cut(self) -> bool:
+        return self.scope.cancel_called
+
+    def cut(self) -> None:
+        self.scope.cancel()
+
     def send(self, messages: Sequence[wire.Message]) -> None:
         for message in messages:
             data = wire.encode(message)
@@ -81,6 +100,8 @@ class Line:
         if self._size > MAX_UNSENT:
             log.warning("peer=%s does not read: cut", short(self.peer[1:]))
             self.scope.cancel()
+        if self._budget is not None and self.held > WEIGHED:
+            self._budget.weigh()
         self._bell.set()
 
     def say(self, channel: Channel, messages: list[core.Message]) -> None:
@@ -109,9 +130,11 @@ class Line:
             while True:
                 await self._bell.wait()
                 self._bell = trio.Event()
-                unsent, self._unsent, self._size = self._unsent, [], 0
+                unsent, self._unsent, self._sending, self._size = self._unsent, [], self._size, 0
                 if unsent:
                     await self._stream.send(unsent)
+                del unsent
+                self._sending = 0
                 self._sent.set()
                 self._sent = trio.Event()
         finally:
@@ -149,6 +172,7 @@ class Lines:
         self._book, self._world, self._key, self._domain = book, world, node_key, domain
         self._nursery, self._net = nursery, net or Tcp()
         self._lines: dict[NodeId, Line] = {}
+        self._budget = Budget()
         self._dialling: dict[NodeId, trio.CancelScope] = {}
         self._news = trio.Event()
         self.open = trio.Event()
@@ -238,7 +262,8 @@ class Lines:
     async def talk(self, stream: PeerStream, *, inbound: bool, address: HostPort | None) -> None:
         """From Init to the end. PeerFault and Unreachable end it; nothing else may."""
         await self.open.wait()
-        line = Line(stream, inbound=inbound, address=address)
+        line = Line(stream, inbound=inbound, address=address, budget=self._budget)
+        self._budget.enter(line)
         fault: PeerFault | Unreachable = Unreachable("the line was cut")
         async with trio.open_nursery() as nursery:
             with line.scope:
@@ -285,6 +310,7 @@ class Lines:
 
     def _leave(self, line: Line) -> None:
         line.ended.set()
+        self._budget.leave(line)
         if self._lines.get(line.peer) is not line:
             return
         del self._lines[line.peer]

@@ -30,6 +30,7 @@ from channeld.node.chainbook import note_fact
 from channeld.node.config import Config
 from channeld.node.ledger import Book
 from channeld.node.lines import Line, Lines
+from channeld.node.reserve import Reserve
 from channeld.node.world import World
 from channeld.storage.store import Batch, Store
 from channeld.wire import memo
@@ -85,14 +86,17 @@ class Openings:
         randomness: Callable[[int], bytes],
         start: Callable[[Channel], Awaitable[None]],
         nursery: trio.Nursery,
+        reserve: Reserve,
     ) -> None:
         self._config, self._book, self._store, self._world, self._lines = config, book, store, world, lines
         self._chain, self._sender, self._domain, self._key = chain, sender, domain, account_key
         self._randomness, self._start, self._nursery = randomness, start, nursery
         self._contracts: Contracts = chain.contracts
+        self._reserve = reserve
         self._allowance = trio.Lock()
         self._to_match: dict[ChannelId, Amount] = {}
         self._to_fund: dict[ChannelId, Amount] = {}
+        self._funding: dict[ChannelId, tuple[Address, Amount]] = {}
         self._ours: dict[bytes, _Ours] = {}
         self._theirs: dict[tuple[NodeId, ChannelId], _Theirs] = {}
         self._repeated: dict[ChannelId, Line] = {}
@@ -175,6 +179,7 @@ class Openings:
     async def heard(self, line: Line, message: wire.Message) -> None:
         match message:
             case wire.OpenChannel():
+                await self._reserve.look_again()
                 self._asked(line, message)
             case wire.AcceptChannel():
                 await self._accepted(line, message)
@@ -238,6 +243,12 @@ class Openings:
             raise Refused("bad_bond", f"a close bond of {asked.close_bond} wei does not fit the deposit's memo")
         if asked.deposit_opener < policy.min_deposit:
             raise Refused("amount_too_small", f"a deposit of {asked.deposit_opener}, at least {policy.min_deposit}")
+        match = min(asked.deposit_acceptor, policy.match_deposit) if asked.token == NATIVE else 0
+        try:
+            self._reserve.must_hold(self.promised + match, strangers=True)
+        except Refused as fault:
+            log.warning("peer=%s a channel is not accepted: %s", line.peer.hex()[2:10], fault)
+            raise Refused("insufficient_gas", "this node could not pay for one more channel's end now") from fault
         if asked.max_locks < 1:
             raise Refused("bad_terms", "a channel without locks")
         if self._nonce_used(asked.nonce):
@@ -393,9 +404,21 @@ class Openings:
             self._repeated.pop(channel.id, None)
             self._to_fund.pop(channel.id, None)  # frozen or over: money would go in only to wait for its way out
         elif channel.id in self._to_fund and channel.session is Session.LIVE:
-            self._nursery.start_soon(self._fund, channel, self._to_fund.pop(channel.id))
+            self._begin_funding(channel, self._to_fund.pop(channel.id))
         if channel.id in self._to_match and channel.told[Side.A]:
-            self._nursery.start_soon(self._fund, channel, self._to_match.pop(channel.id))
+            self._begin_funding(channel, self._to_match.pop(channel.id))
+
+    @property
+    def promised(self) -> int:
+        """Wei that first deposits of ours will still take from the account."""
+        agreed = [theirs.match for theirs in self._theirs.values() if theirs.channel.token == NATIVE]
+        for waiting in (self._to_fund, self._to_match):
+            agreed += [amount for id_, amount in waiting.items() if self._book.actors[id_].channel.token == NATIVE]
+        return sum(agreed) + sum(amount for token, amount in self._funding.values() if token == NATIVE)
+
+    def _begin_funding(self, channel: Channel, amount: Amount) -> None:
+        self._funding[channel.id] = channel.token, amount
+        self._nursery.start_soon(self._fund, channel, amount)
 
     async def _fund(self, channel: Channel, amount: Amount) -> None:
         try:
@@ -406,6 +429,8 @@ class Openings:
             self._book.events.add(batch, "deposit_failed", channel_id=channel.id, reason=str(fault))
             await self._store.commit(batch)
             self._book.events.ring()
+        finally:
+            self._funding.pop(channel.id, None)
 
     async def deposit(self, channel: ChannelId, amount: Amount, name: str) -> Intent:
         """Top up our side of an open channel. `name` makes asking twice asking once."""

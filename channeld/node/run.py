@@ -40,6 +40,7 @@ from channeld.node.lines import Lines
 from channeld.node.loop import Actor
 from channeld.node.opening import Openings
 from channeld.node.payments import Payments
+from channeld.node.reserve import Reserve
 from channeld.node.restoring import is_known_old, recover_all
 from channeld.node.service import Service
 from channeld.node.towers import Towers
@@ -242,6 +243,16 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
     config, book, store, world, tasks = house.config, house.book, house.store, house.world, house.tasks
     graph = Graph()
     lines = Lines(book, world, house.node_key, house.domain, tasks, house.outside.net)
+    reserve = Reserve(
+        us=house.key.address,
+        chain=house.chain,
+        book=book,
+        store=store,
+        fees=config.network.fees,
+        bond=config.network.close_bond,
+        costs=config.resolving,
+        times=config.gas_times,
+    )
     openings = Openings(
         config=config,
         book=book,
@@ -255,6 +266,7 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
         randomness=house.randomness,
         start=house.start,
         nursery=tasks,
+        reserve=reserve,
     )
     payments = Payments(
         book,
@@ -274,7 +286,8 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
         policy=house.policy,
         max_expiry=MAX_EXPIRY,
         limits=config.limits,
-        costs=lambda token: config.policy_for(token).resolving,
+        costs=config.resolving,
+        short=lambda: reserve.short,
     )
     at = await _listen(house, lines)
     gossip = Gossip(
@@ -316,6 +329,7 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
         ticked=desk.sweep,
         asked=towers.asked.is_set,
         poll=config.network.poll,
+        looked_after=reserve.look,
     )
     book.arrivals, book.payer = desk, payments
     lines.openings, lines.gossip, lines.live = openings, gossip, gossip.live
@@ -347,6 +361,7 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
         payments=payments,
         desk=desk,
         guard=guard,
+        reserve=reserve,
         gossip=gossip,
         towers=towers,
         account_key=house.key,

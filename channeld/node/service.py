@@ -32,6 +32,7 @@ from channeld.node.lines import Lines
 from channeld.node.loop import Actor, Reply
 from channeld.node.opening import Openings
 from channeld.node.payments import Payments
+from channeld.node.reserve import Reserve
 from channeld.node.shown import Json, hexed
 from channeld.node.towers import Towers
 from channeld.node.world import World
@@ -42,8 +43,8 @@ from channeld.wire.invoice import Invoice
 
 COOP_VALID: Final = 600
 """Seconds of chain time for which an offer to close together stands."""
-DISPUTE_GAS: Final = 600_000
-"""What opening, closing, challenging and settling one channel may take together."""
+KEPT_ANSWERS: Final = 100_000
+"""Idempotency keys that are remembered, the newest; who asks again under an older one asks for something new."""
 EVENT_WAIT: Final = 30.0
 TURN: Final = 5.0
 """Seconds for which even a caller that has gone is waited for, until its transfers are saved."""
@@ -62,6 +63,7 @@ class Service:
     payments: Payments
     desk: Desk
     guard: Guard
+    reserve: Reserve
     gossip: Gossip
     towers: Towers
     account_key: Key
@@ -103,6 +105,7 @@ class Service:
             "socket": str(self.config.socket),
             "head": shown.head(chain_head, int(world.clock())),
             "safe_mode": world.safe_mode,
+            "gas_short": self.reserve.short,
             "tokens": [
                 {"symbol": token.symbol, "token": hexed(token.address), "decimals": token.decimals}
                 for token in network.tokens
@@ -220,24 +223,17 @@ class Service:
             return answer_of(channel)
 
     async def _must_afford(self, token: Address, amount: int) -> None:
-        """The deposit, and gas and bond for a dispute about it."""
-        chain, us, network = self.guard.chain, self.account_key.address, self.config.network
-        price = int(await chain.rpc.call("eth_gasPrice"), 16)
-        reserve = DISPUTE_GAS * price + network.close_bond
+        """The deposit, and gas and bonds to end this channel and all others."""
+        chain, us = self.guard.chain, self.account_key.address
         native = await chain.balance(us)
-        needed = reserve + (amount if token == NATIVE else 0)
         if token != NATIVE and await chain.balance(us, token) < amount:
             text = f"the account {hexed(us)} holds less than {amount} of the token"
             raise Refused("insufficient_funds", text, "send it some, or deposit less; channeld balance")
         if native < (amount if token == NATIVE else 0):
             text = f"the account {hexed(us)} holds {native} wei, less than {amount}"
             raise Refused("insufficient_funds", text, "send it some, or deposit less; channeld balance")
-        if native < needed:
-            raise Refused(
-                "insufficient_gas",
-                f"the account {hexed(us)} holds {native} wei; the deposit and a dispute may take {needed}",
-                "send it some of the chain's coin",
-            )
+        await self.reserve.look()
+        self.reserve.must_hold(self.openings.promised + (amount if token == NATIVE else 0), strangers=False)
 
     async def list_channels(self, *, channel_id: bytes | None, closed: bool) -> Json:
         if channel_id is not None:
@@ -563,6 +559,7 @@ class Service:
         batch = Batch()
         if key is not None:
             batch.add("INSERT INTO asked VALUES (?, ?, ?)", key, _print(request), json.dumps(answer))
+            batch.add("DELETE FROM asked WHERE rowid <= (SELECT max(rowid) FROM asked) - ?", KEPT_ANSWERS)
         return batch
 
     async def _remember(

@@ -19,6 +19,7 @@ of its own, which neither tower nor peer can read.
 
 from __future__ import annotations
 
+import hmac
 from dataclasses import dataclass
 from typing import Final
 
@@ -145,7 +146,7 @@ def open_blob(blob: bytes, *, salt: bytes, tower: NodeId, auth: NodeId, seq: int
         raise Malformed(f"a blob of {len(blob)} bytes, a salt of {len(salt)}")
     t, sealed, tag = blob[:_T], blob[_T : _T + _SEALED], blob[_T + _SEALED : _T + _SEALED + _TAG]
     key = _key(salt, t, tower, auth, seq)
-    if _tag(key, t + sealed) != tag:
+    if not hmac.compare_digest(_tag(key, t + sealed), tag):
         raise Malformed("blob: the tag does not fit")
     return _unpack_evidence(_xor(key, sealed))
 

@@ -86,7 +86,7 @@ SHELL = (
         "R21",
         "another payment secret",
         "node/forwarding.py",
-        "told.payment_secret != invoice.secret or ",
+        "not hmac.compare_digest(told.payment_secret, invoice.secret) or ",
         "",
     ),
     Mutant(

@@ -17,7 +17,8 @@ from channeld.base.units import Address
 from channeld.chain.networks import network
 from channeld.node.config import Config
 from channeld.node.payments import Payments
-from channeld.node.service import Service
+from channeld.node.service import KEPT_ANSWERS, Service
+from channeld.storage.store import Batch
 from channeld.wire.address import HostPort
 from routing.graph import Graph
 from tests.roles import DOMAIN
@@ -79,6 +80,7 @@ async def service(nursery: trio.Nursery, tmp_path: Path) -> AsyncIterator[Servic
             payments=payments,
             desk=node.desk,
             guard=cast(Any, None),
+            reserve=cast(Any, None),
             gossip=cast(Any, NoHints()),
             towers=cast(Any, None),
             account_key=FORWARDER_KEY,
@@ -104,6 +106,22 @@ async def test_an_invoice_made_twice_under_one_key_is_one(service: Service):
         await invoice(service, 6, key="k")
     assert told.value.code == "idempotency_conflict"
     assert await invoice(service) != first
+
+
+async def test_the_newest_answers_are_kept_and_the_oldest_forgotten(service: Service):
+    first = await invoice(service, key="first")
+    batch = Batch()
+    batch.add(
+        "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
+        "INSERT INTO asked SELECT 'key ' || i, 'another', '{}' FROM n",
+        KEPT_ANSWERS,
+    )
+    await service.store.commit(batch)
+    assert await invoice(service, key="first") == first
+    await invoice(service, key="one more")
+    assert service.store.rows("SELECT count(*), min(rowid) FROM asked") == [(KEPT_ANSWERS, 2)]
+    assert await invoice(service, key="first") != first
+    assert await invoice(service, key="one more") == await invoice(service, key="one more")
 
 
 async def test_invoices_are_listed_newest_first_in_pages(service: Service):

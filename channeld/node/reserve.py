@@ -1,0 +1,151 @@
+"""The gas reserve: what the account must hold to end all its channels against peers that fight (threat T19, I22).
+
+A channel whose end nobody can pay for is one whose money the peer may take. So the account must be able to pay, at a
+price per gas above today's, for each channel: the bond and the close, a challenge, `finalize`, `settle` and one
+`resolveLocks`; and for each lock in it that is worth resolving: a registration of its own. There are two levels, so
+that a rise of the price does not stop everything at once:
+
+* a channel is opened or accepted only while `times` (a setting) today's price could be paid for it and all others;
+* a lock is passed on or kept only while `LEAST` times that price could be paid for all, and for one lock more.
+
+Who accepts counts channels that their opener has put nothing into as well, for all of them may be paid into at once.
+For everything else they count nothing, or strangers could stop a node for the price of a message.
+
+Balance and price are read with each new head, after the defence of the channels, and once more before a peer's opening
+is refused for them. An endpoint that does not answer leaves the figures as they were, and safe mode says the rest. The
+price never counts above what the sender would offer.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from channeld.base.errors import Refused, Unreachable
+from channeld.base.units import Address, Amount, Side
+from channeld.chain.networks import Fees
+from channeld.chain.reads import RpcChain
+from channeld.core.channel import Channel, Phase
+from channeld.node.ledger import Book
+from channeld.storage.store import Batch, Store
+
+log = logging.getLogger(__name__)
+GAS_OF_CHANNEL: Final = 500_000
+"""Gas limits of close, challenge, `finalize`, `settle` and one `resolveLocks` of an ERC-20 channel, with room; a test
+holds it against the measured figures, tests/contracts/gas.json."""
+GAS_OF_LOCK: Final = 75_000
+"""Gas limit of a registration in a transaction of its own, and a lock's share of `resolveLocks`."""
+LEAST: Final = 2
+"""Times today's price: what a first offer covers (`chain.fees`)."""
+MORE_LOCKS: Final = 2
+"""Room for one more that is passed on: it comes in and goes out."""
+
+
+class Reserve:
+    """See the file's head. `costs`: what a lock of a token must be worth to be resolved at all, base units; `bond`: of
+    a channel not opened yet, wei."""
+
+    def __init__(
+        self,
+        *,
+        us: Address,
+        chain: RpcChain,
+        book: Book,
+        store: Store,
+        fees: Fees,
+        bond: int,
+        costs: Callable[[Address], Amount],
+        times: int,
+    ) -> None:
+        self._us, self._chain, self._book, self._store = us, chain, book, store
+        self._fees, self._bond, self._costs, self._times = fees, bond, costs, times
+        self._price: int | None = None
+        self._balance = 0
+        self._said = False
+        self._looking = trio.Lock()
+
+    async def look(self) -> None:
+        """Read balance and price, and tell an event when locks are no longer taken or are again.
+
+        Unreachable: the chain cannot be asked now. StoreFailed: the event cannot be saved.
+        """
+        async with self._looking:
+            price = int(await self._chain.rpc.call("eth_gasPrice"), 16)
+            self._balance, self._price = await self._chain.balance(self._us), price
+            await self._tell()
+
+    async def look_again(self) -> None:
+        """Read once more if a further channel could not be ended by what is known: the account may just have been
+        filled. One asks the chain at a time; if it does not answer, what was known stays."""
+        try:
+            self.must_hold(0, strangers=True)
+        except Refused:
+            try:
+                await self.look()
+            except Unreachable as fault:
+                log.warning("gas reserve: %s", fault)
+
+    async def _tell(self) -> None:
+        """Without channels there is nothing to be short of yet."""
+        short = self.short if self.needed(LEAST) or self._said else None
+        if (short is not None) == self._said:
+            return
+        self._said = short is not None
+        log.warning("gas reserve: %s", short or "enough again")
+        batch = Batch()
+        name = "gas_enough" if short is None else "gas_low"
+        needed = self.needed(LEAST, locks=MORE_LOCKS)
+        self._book.events.add(batch, name, balance=str(self._balance), needed=str(needed))
+        await self._store.commit(batch)
+        self._book.events.ring()
+
+    @property
+    def short(self) -> str | None:
+        """Why no further lock is taken, or None."""
+        if self._price is None:
+            return "the account's balance has not been read yet"
+        needed = self.needed(LEAST, locks=MORE_LOCKS)
+        if self._balance >= needed:
+            return None
+        return f"the account holds {self._balance} wei; ending its channels and locks may take {needed}"
+
+    def must_hold(self, spent: int, *, strangers: bool) -> None:
+        """Refused (insufficient_gas) unless a further channel could be ended as well, `spent` wei having been paid.
+
+        strangers: count also channels whose opener has not paid in yet.
+        """
+        if self._price is None:
+            raise Refused("insufficient_gas", "the account's balance has not been read yet", "try again")
+        needed = self.needed(self._times, channels=1, strangers=strangers) + spent
+        if self._balance < needed:
+            text = f"it holds {self._balance} wei; deposits, and ending every channel, may take {needed}"
+            raise Refused("insufficient_gas", f"the account 0x{self._us.hex()}: {text}", "send it some of the coin")
+
+    def needed(self, times: int, *, channels: int = 0, locks: int = 0, strangers: bool = False) -> int:
+        """Wei that ending what there is, and so many more channels and locks, takes at `times` today's price."""
+        gas, bonds = channels * GAS_OF_CHANNEL + locks * GAS_OF_LOCK, channels * self._bond
+        for actor in self._book.actors.values():
+            channel = actor.channel
+            if channel.phase is Phase.CLOSED or (not strangers and _is_only_words(channel)):
+                continue
+            gas += GAS_OF_CHANNEL + self._locks(channel) * GAS_OF_LOCK
+            if channel.onchain is None:
+                bonds += channel.terms.close_bond
+        return gas * min(times * (self._price or 0), self._fees.max_fee) + bonds
+
+    def _locks(self, channel: Channel) -> int:
+        """Locks in any state that may be enforced, as far as they are worth resolving; one that came in counts twice,
+        for it may be passed on, and many are decided in one turn before the first of them stands in a state."""
+        if not channel.current.body.locks and not channel.newest_body.locks:
+            return 0
+        least = self._costs(channel.token)
+        locks = {**channel.current.body.locks, **channel.newest_body.locks}
+        return sum(1 + (lock.sender is not channel.we) for lock in locks.values() if lock.amount >= least)
+
+
+def _is_only_words(channel: Channel) -> bool:
+    """Agreed with a peer that has put nothing into it yet, so that nothing can be lost in it."""
+    return channel.phase is Phase.OPENING and channel.we is Side.B and not any(channel.told)
