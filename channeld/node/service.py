@@ -44,7 +44,8 @@ from channeld.wire.invoice import Invoice
 COOP_VALID: Final = 600
 """Seconds of chain time for which an offer to close together stands."""
 KEPT_ANSWERS: Final = 100_000
-"""Idempotency keys that are remembered, the newest; who asks again under an older one asks for something new."""
+"""Idempotency keys of invoices made and paid that are remembered, the newest: an invoice made again costs nothing, and
+one that was paid is not paid again whatever the key. Those of channels opened are kept for good."""
 EVENT_WAIT: Final = 30.0
 TURN: Final = 5.0
 """Seconds for which even a caller that has gone is waited for, until its transfers are saved."""
@@ -218,7 +219,7 @@ class Service:
                 peer_amount=Amount(peer_amount),
                 challenge_period=None if challenge_period is None else Seconds(challenge_period),
                 public=public,
-                claim=lambda channel: self._claim(idempotency_key, request, answer_of(channel)),
+                claim=lambda channel: self._claim(idempotency_key, request, answer_of(channel), lasts=True),
             )
             return answer_of(channel)
 
@@ -554,12 +555,14 @@ class Service:
         answer: Json = json.loads(rows[0][1])
         return answer
 
-    def _claim(self, key: str | None, request: Sequence[object], answer: Json) -> Batch:
+    @staticmethod
+    def _claim(key: str | None, request: Sequence[object], answer: Json, *, lasts: bool = False) -> Batch:
         """The row that keeps an answer under its key. It belongs into the transaction of what was asked for."""
         batch = Batch()
         if key is not None:
-            batch.add("INSERT INTO asked VALUES (?, ?, ?)", key, _print(request), json.dumps(answer))
-            batch.add("DELETE FROM asked WHERE rowid <= (SELECT max(rowid) FROM asked) - ?", KEPT_ANSWERS)
+            batch.add("INSERT INTO asked VALUES (?, ?, ?, ?)", key, _print(request), json.dumps(answer), int(lasts))
+            oldest = "(SELECT max(rowid) FROM asked) - ?"
+            batch.add(f"DELETE FROM asked WHERE rowid <= {oldest} AND lasts = 0", KEPT_ANSWERS)
         return batch
 
     async def _remember(

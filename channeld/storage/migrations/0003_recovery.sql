@@ -3,6 +3,9 @@
 -- A random word that the file beside the database says too (storage.place): an ordinary copy does not bring it along.
 ALTER TABLE owner ADD COLUMN token BLOB NOT NULL DEFAULT x'';
 
+-- Answers that are kept for good: asked again, the same would move money again. All that were kept before are.
+ALTER TABLE asked ADD COLUMN lasts INTEGER NOT NULL DEFAULT 1 CHECK (lasts IN (0, 1));
+
 -- In recovery an outcome may have been decided while we did not look: `unknown` claims neither. The only thing that can
 -- still follow is a preimage, which proves that it was paid.
 DROP TRIGGER attempts_known_new;

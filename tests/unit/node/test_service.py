@@ -18,7 +18,6 @@ from channeld.chain.networks import network
 from channeld.node.config import Config
 from channeld.node.payments import Payments
 from channeld.node.service import KEPT_ANSWERS, Service
-from channeld.storage.store import Batch
 from channeld.wire.address import HostPort
 from routing.graph import Graph
 from tests.roles import DOMAIN
@@ -108,12 +107,12 @@ async def test_an_invoice_made_twice_under_one_key_is_one(service: Service):
     assert await invoice(service) != first
 
 
-async def test_the_newest_answers_are_kept_and_the_oldest_forgotten(service: Service):
+async def test_the_newest_answers_are_kept_and_the_oldest_forgotten_but_those_that_last(service: Service):
     first = await invoice(service, key="first")
-    batch = Batch()
+    batch = service._claim("a channel", ("open_channel", 1), {"channel_id": "0x07"}, lasts=True)
     batch.add(
-        "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
-        "INSERT INTO asked SELECT 'key ' || i, 'another', '{}' FROM n",
+        "WITH RECURSIVE n(i) AS (SELECT 3 UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
+        "INSERT INTO asked SELECT 'key ' || i, 'another', '{}', 0 FROM n",
         KEPT_ANSWERS,
     )
     await service.store.commit(batch)
@@ -121,6 +120,9 @@ async def test_the_newest_answers_are_kept_and_the_oldest_forgotten(service: Ser
     await invoice(service, key="one more")
     assert service.store.rows("SELECT count(*), min(rowid) FROM asked") == [(KEPT_ANSWERS, 2)]
     assert await invoice(service, key="first") != first
+    await invoice(service, key="two more")
+    kept = service.store.rows("SELECT key FROM asked ORDER BY rowid LIMIT 2")
+    assert kept == [("a channel",), ("key 4",)], "the channel's is older than all that were forgotten"
     assert await invoice(service, key="one more") == await invoice(service, key="one more")
 
 
