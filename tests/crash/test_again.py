@@ -33,19 +33,19 @@ def played(doomed: Point | None) -> tuple[int, list[tuple[str, bytes]]]:
 @pytest.mark.parametrize(
     ("who", "where", "when", "twice"),
     [
-        ("payer", "send Commit", "after", 1),  # the payee has it: what was lost is its acknowledgement
-        ("payer", "send Commit", "before", 3),
-        ("payer", "send Transfer", "before", 0),
-        ("payee", "save channels+signed+transfers", "before", 4),  # all of it was said, and none of it kept
-        ("payee", "save channels+signed+transfers", "after", 0),
-        ("payee", "send CommitAck", "before", 0),
+        ("payer", "send Commit", "after", {0, 1}),  # the payee has it; its acknowledgement had left in vain, or not yet
+        ("payer", "send Commit", "before", {3}),
+        ("payer", "send Transfer", "before", {0}),
+        ("payee", "save channels+signed+transfers", "before", {4}),  # all of it was said, and none of it kept
+        ("payee", "save channels+signed+transfers", "after", {0}),
+        ("payee", "send CommitAck", "before", {0}),
     ],
 )
-def test_after_a_death_the_same_bytes_leave_again(who: str, where: str, when: str, twice: int) -> None:
+def test_after_a_death_the_same_bytes_leave_again(who: str, where: str, when: str, twice: set[int]) -> None:
     """`twice`: how many messages had left in vain; each leaves once more, and no other does."""
     calm = played(None)[1]
     deaths, said = played(Point(who, where, 1, when))
     assert deaths == 1
     assert set(said) == set(calm), "the same signatures, updates and versions, whoever died"
-    assert len(said) == len(calm) + twice
+    assert len(said) - len(calm) in twice
     assert len(calm) == 5
