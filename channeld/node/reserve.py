@@ -11,9 +11,10 @@ that a rise of the price does not stop everything at once:
 Who accepts counts channels that their opener has put nothing into as well, for all of them may be paid into at once.
 For everything else they count nothing, or strangers could stop a node for the price of a message.
 
-Balance and price are read with each new head, after the defence of the channels, and once more before a peer's opening
-is refused for them. An endpoint that does not answer leaves the figures as they were, and safe mode says the rest. The
-price never counts above what the sender would offer.
+Balance and price are read with each new head, after the defence of the channels, and a few times more before a peer's
+opening is refused for them. An endpoint that does not tell them leaves the figures as they were and keeps nobody
+from the defence; until it has told them once nothing is taken. The price never counts above what the sender would
+offer.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Final
 import trio
 
 from channeld.base.errors import Refused, Unreachable
-from channeld.base.units import Address, Amount, Side
+from channeld.base.units import Address, Amount, ChannelId, Side
 from channeld.chain.networks import Fees
 from channeld.chain.reads import RpcChain
 from channeld.core.channel import Channel, Phase
@@ -40,6 +41,7 @@ GAS_OF_LOCK: Final = 75_000
 """Gas limit of a registration in a transaction of its own, and a lock's share of `resolveLocks`."""
 LEAST: Final = 2
 """Times today's price: what a first offer covers (`chain.fees`)."""
+LOOKS_AGAIN: Final = 4
 MORE_LOCKS: Final = 2
 """Room for one more that is passed on: it comes in and goes out."""
 
@@ -65,7 +67,9 @@ class Reserve:
         self._price: int | None = None
         self._balance = 0
         self._said = False
+        self._again = 0
         self._looking = trio.Lock()
+        self._gas: dict[ChannelId, tuple[Channel, int]] = {}
 
     async def look(self) -> None:
         """Read balance and price, and tell an event when locks are no longer taken or are again.
@@ -73,20 +77,30 @@ class Reserve:
         Unreachable: the chain cannot be asked now. StoreFailed: the event cannot be saved.
         """
         async with self._looking:
-            price = int(await self._chain.rpc.call("eth_gasPrice"), 16)
+            price = await self._chain.gas_price()
             self._balance, self._price = await self._chain.balance(self._us), price
             await self._tell()
 
+    async def new_head(self) -> None:
+        """Read balance and price if the chain tells them; if it does not, what was known stays."""
+        self._again = LOOKS_AGAIN
+        await self._try_to_look()
+
     async def look_again(self) -> None:
         """Read once more if a further channel could not be ended by what is known: the account may just have been
-        filled. One asks the chain at a time; if it does not answer, what was known stays."""
+        filled. `LOOKS_AGAIN` times for each head, or strangers could have it asked as often as they ask us."""
         try:
             self.must_hold(0, strangers=True)
         except Refused:
-            try:
-                await self.look()
-            except Unreachable as fault:
-                log.warning("gas reserve: %s", fault)
+            if self._again:
+                self._again -= 1
+                await self._try_to_look()
+
+    async def _try_to_look(self) -> None:
+        try:
+            await self.look()
+        except Unreachable as fault:
+            log.warning("gas reserve: %s", fault)
 
     async def _tell(self) -> None:
         """Without channels there is nothing to be short of yet."""
@@ -129,12 +143,22 @@ class Reserve:
         gas, bonds = channels * GAS_OF_CHANNEL + locks * GAS_OF_LOCK, channels * self._bond
         for actor in self._book.actors.values():
             channel = actor.channel
-            if channel.phase is Phase.CLOSED or (not strangers and _is_only_words(channel)):
+            if channel.phase is Phase.CLOSED:
+                self._gas.pop(channel.id, None)
                 continue
-            gas += GAS_OF_CHANNEL + self._locks(channel) * GAS_OF_LOCK
+            if not strangers and _is_only_words(channel):
+                continue
+            gas += self._gas_of(channel)
             if channel.onchain is None:
                 bonds += channel.terms.close_bond
         return gas * min(times * (self._price or 0), self._fees.max_fee) + bonds
+
+    def _gas_of(self, channel: Channel) -> int:
+        """Of one channel; counted once for each of its turns, as this is asked for every lock that arrives."""
+        known = self._gas.get(channel.id)
+        if known is None or known[0] is not channel:
+            known = self._gas[channel.id] = channel, GAS_OF_CHANNEL + self._locks(channel) * GAS_OF_LOCK
+        return known[1]
 
     def _locks(self, channel: Channel) -> int:
         """Locks in any state that may be enforced, as far as they are worth resolving; one that came in counts twice,

@@ -329,7 +329,7 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
         ticked=desk.sweep,
         asked=towers.asked.is_set,
         poll=config.network.poll,
-        looked_after=reserve.look,
+        looked_after=reserve.new_head,
     )
     book.arrivals, book.payer = desk, payments
     lines.openings, lines.gossip, lines.live = openings, gossip, gossip.live

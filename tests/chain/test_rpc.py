@@ -11,9 +11,14 @@ import pytest
 import trio
 
 from channeld.base.errors import Unreachable
+from channeld.base.units import Address
+from channeld.chain.bindings import Contracts
+from channeld.chain.networks import network
+from channeld.chain.reads import RpcChain
 from channeld.chain.rpc import MAX_BATCH, Rpc, RpcError
 
 Reply = Callable[[Any], bytes]
+OWNER = Address(b"\x11" * 20)
 
 
 def http(body: bytes, status: str = "200 OK") -> bytes:
@@ -94,6 +99,16 @@ async def test_no_usable_answer_is_unreachable(talk: Any, answer: bytes) -> None
     with pytest.raises(Unreachable) as fault:
         await rpc.call("x")
     assert "secret-token" not in str(fault.value)
+
+
+@pytest.mark.parametrize("said", [None, "", "0x", "ten", 7, ["0x1"]])
+async def test_what_is_no_number_is_unreachable(talk: Any, said: Any) -> None:
+    rpc = await talk(lambda request: http(json.dumps(result(request, said)).encode()))
+    contracts = Contracts(manager=OWNER, registry=OWNER)
+    chain = RpcChain(rpc, contracts, chain_id=1, finality=network("dev").finality)
+    for asked in (chain.gas_price(), chain.balance(OWNER), chain.check()):
+        with pytest.raises(Unreachable):
+            await asked
 
 
 async def test_an_answer_has_a_limit(talk: Any) -> None:

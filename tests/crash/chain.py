@@ -123,6 +123,8 @@ class ModelChain:
     """(sender, function, reason) of each transaction that was mined and reverted."""
     held: bool = False
     """While it is set nothing of the pool is mined."""
+    tells_price: bool = True
+    """Whether endpoints have an answer to `eth_gasPrice`."""
 
     def __post_init__(self) -> None:
         now = int(self.clock())
@@ -344,6 +346,8 @@ class ModelRpc(Rpc):
         return hex(TIP)
 
     def eth_gasPrice(self) -> str:  # noqa: N802
+        if not self.chain.tells_price:
+            raise RpcError(-32603, "internal error")
         return hex(BASE_FEE + TIP)
 
     def _state(self, tag: Any) -> Block:

@@ -12,6 +12,7 @@ import pytest
 from channeld.base.errors import Refused
 from channeld.node.reserve import LEAST, MORE_LOCKS
 from tests.contracts.model import COIN
+from tests.crash.scenarios import _down, close_call, quiet, send_raw
 from tests.crash.sim import Node, Sim, simulate
 
 
@@ -124,3 +125,25 @@ def test_i22_who_cannot_enforce_a_lock_passes_none_on_and_keeps_none(folder: Pat
         assert told(payer) == []
 
     simulate(program, folder)
+
+
+def test_an_endpoint_that_tells_no_gas_price_keeps_nobody_from_the_defence(folder: Path) -> None:
+    """I40: the reserve is looked at in the guard's own turn. Its trouble ends neither the turn nor the daemon."""
+
+    async def program(sim: Sim) -> tuple[int, int]:
+        cheat, victim = await sim.node("cheat"), await sim.node("victim")
+        opened = await cheat.open(victim, 1_000)
+        await cheat.transfer(opened, [50], "a little")
+        await quiet((cheat, victim))
+        old = cheat.service.book.actors[opened].channel
+        await cheat.transfer(opened, [450], "more")
+        await quiet((cheat, victim))
+        newest = victim.service.book.actors[opened].channel.current.version
+        sim.chain.tells_price = False
+        await _down(cheat)
+        send_raw(sim, cheat.key, close_call(old))
+        await victim.until(lambda: victim.channel(opened)["state"] == "closing")
+        await victim.until(lambda: sim.chain.model.channels[opened.hex()].version == newest, 300)
+        return sim.deaths, len(victim.service.book.actors)
+
+    assert simulate(program, folder) == (0, 1)

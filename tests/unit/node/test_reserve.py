@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import trio
 
-from channeld.base.errors import Refused
+from channeld.base.errors import Refused, Unreachable
 from channeld.base.units import NATIVE, Amount, Side
 from channeld.chain.networks import RESOLVING_GAS, Fees, names, network
 from channeld.chain.sender import GAS_EXTRA, GAS_MARGIN
 from channeld.core.channel import Channel, Phase
-from channeld.node.reserve import GAS_OF_CHANNEL, GAS_OF_LOCK, LEAST, Reserve
+from channeld.node.reserve import GAS_OF_CHANNEL, GAS_OF_LOCK, LEAST, LOOKS_AGAIN, Reserve
 from tests.roles import channels, offer, open_pair
 from tests.unit.node.parts import Parts, parts
 
@@ -28,12 +29,15 @@ class Figures:
     """The two answers of the chain that the reserve asks for."""
 
     def __init__(self, balance: int) -> None:
-        self.wei, self.price = balance, PRICE
-        self.rpc = self
+        self.wei, self.price, self.asked = balance, PRICE, 0
+        self.silent = False
 
-    async def call(self, method: str) -> str:
+    async def gas_price(self) -> int:
         await trio.lowlevel.checkpoint()
-        return hex(self.price) if method == "eth_gasPrice" else ""
+        self.asked += 1
+        if self.silent:
+            raise Unreachable("no price")
+        return self.price
 
     async def balance(self, _owner: bytes) -> int:
         await trio.lowlevel.checkpoint()
@@ -122,6 +126,46 @@ async def test_before_the_first_look_nothing_is_taken(nursery: trio.Nursery) -> 
         with pytest.raises(Refused) as told:
             made.must_hold(0, strangers=False)
         assert told.value.code == "insufficient_gas"
+
+
+async def test_an_endpoint_that_tells_no_price_leaves_the_figures_and_is_no_failure(nursery: trio.Nursery) -> None:
+    with parts(nursery) as node:
+        figures = Figures(10**9)
+        made = reserve(node, figures)
+        figures.silent = True
+        said = []
+        for figures.silent, figures.wei in ((True, 10**9), (False, 10**9), (True, 0)):
+            await made.new_head()
+            said.append(made.short is None)
+        assert said == [False, True, True], "nothing is taken before they are known; then what was known stays"
+        with pytest.raises(Unreachable):
+            await made.look()
+
+
+async def test_strangers_have_the_chain_asked_a_few_times_for_each_head(nursery: trio.Nursery) -> None:
+    with parts(nursery) as node:
+        figures = Figures(0)
+        made = reserve(node, figures)
+        await made.new_head()
+        for _ in range(LOOKS_AGAIN + 5):
+            await made.look_again()
+        assert figures.asked == 1 + LOOKS_AGAIN
+        figures.wei = 10**9
+        await made.new_head()
+        await made.look_again()
+        assert figures.asked == 2 + LOOKS_AGAIN, "there is enough: no reason to ask"
+
+
+async def test_a_turn_of_a_channel_is_counted_anew(nursery: trio.Nursery) -> None:
+    with parts(nursery) as node:
+        made = reserve(node, Figures(10**9))
+        await made.look()
+        actor = await node.add(with_locks())
+        before = made.needed(1)
+        actor.channel = with_locks(5)
+        assert made.needed(1) > before
+        actor.channel = replace(actor.channel, phase=Phase.CLOSED)
+        assert made.needed(1) == 0
 
 
 async def test_it_is_told_once_when_the_account_runs_low_and_once_when_it_is_filled(nursery: trio.Nursery) -> None:
