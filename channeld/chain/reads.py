@@ -105,12 +105,12 @@ class RpcChain:
 
     async def balance(self, owner: Address, token: Address = NATIVE, at: BlockRef | None = None) -> int:
         if token == NATIVE:
-            return _quantity(await _told(self.rpc, "eth_getBalance", hexed(owner), _at(at)))
+            return quantity(await _told(self.rpc, "eth_getBalance", hexed(owner), _at(at)))
         return self._number(await self._ask(self.contracts.ask_balance(token, owner), at))
 
     async def gas_price(self) -> int:
         """What the node asks for a unit of gas now, wei. Unreachable: it does not say."""
-        return _quantity(await _told(self.rpc, "eth_gasPrice"))
+        return quantity(await _told(self.rpc, "eth_gasPrice"))
 
     async def allowance(self, token: Address, owner: Address, at: BlockRef | None = None) -> int:
         return self._number(await self._ask(self.contracts.ask_allowance(token, owner), at))
@@ -122,7 +122,7 @@ class RpcChain:
             Refused: `wrong_chain`, `unknown_contract`.
             Unreachable: the node does not answer.
         """
-        found = _quantity(await _told(self.rpc, "eth_chainId"))
+        found = quantity(await _told(self.rpc, "eth_chainId"))
         if found != self.chain_id:
             text = f"the node is on chain {found}, the network is {self.chain_id}"
             raise Refused("wrong_chain", text, "check the RPC address and the network's name")
@@ -151,7 +151,8 @@ class RpcChain:
             raise Unreachable("eth_call gave no bytes") from None
 
 
-def _quantity(answer: Any) -> int:
+def quantity(answer: Any) -> int:
+    """A number as JSON-RPC writes it, 0x and hex. Unreachable: the answer is none."""
     try:
         return int(answer, 16)
     except (TypeError, ValueError):

@@ -23,7 +23,7 @@ from channeld.chain.chain import Head
 from channeld.chain.fees import Offer, first_offer, is_due, raised
 from channeld.chain.intents import Attempt, Intent, IntentStore, Receipt, Status
 from channeld.chain.networks import Fees, Finality
-from channeld.chain.reads import block_ref, hexed, read_head
+from channeld.chain.reads import block_ref, hexed, quantity, read_head
 from channeld.chain.rpc import Rpc, RpcError
 
 KEY_LENGTH: Final = 128
@@ -243,7 +243,7 @@ class Sender:
         gas = intent.gas
         if gas is None:
             try:
-                estimate = int(await self._rpc.call("eth_estimateGas", self._fields(intent)), 16)
+                estimate = quantity(await self._rpc.call("eth_estimateGas", self._fields(intent)))
             except RpcError as fault:
                 if fault.reverted:
                     await self._save(replace(intent, status=Status.FAILED, reason=_reason(fault)))

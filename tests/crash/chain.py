@@ -123,6 +123,8 @@ class ModelChain:
     """(sender, function, reason) of each transaction that was mined and reverted."""
     held: bool = False
     """While it is set nothing of the pool is mined."""
+    garbled: int = 0
+    """How many more estimates are answered with what is no number."""
     tells_price: bool = True
     """Whether endpoints have an answer to `eth_gasPrice`."""
 
@@ -374,6 +376,9 @@ class ModelRpc(Rpc):
 
     def eth_estimateGas(self, fields: dict[str, str]) -> str:  # noqa: N802
         """In the block to come, after what waits there before it."""
+        if self.chain.garbled:
+            self.chain.garbled -= 1
+            return "0x?"
         state = self.chain.state.copy()
         state.model.now = self.chain.next_time()
         for tx in sorted(self.chain.pool, key=lambda one: one.nonce):
