@@ -127,8 +127,7 @@ class RpcChain:
             text = f"the node is on chain {found}, the network is {self.chain_id}"
             raise Refused("wrong_chain", text, "check the RPC address and the network's name")
         for name, address in (("ChannelManager", self.contracts.manager), ("SecretRegistry", self.contracts.registry)):
-            code = await _told(self.rpc, "eth_getCode", hexed(address), "latest")
-            if not same_code(artifact(name), bytes.fromhex(code[2:])):
+            if not same_code(artifact(name), await self.code(address)):
                 text = f"the code at {hexed(address)} is not the {name} that this version knows"
                 raise Refused("unknown_contract", text, "check the address, or deploy with `channeld deploy`")
         registry = Address((await self._ask(self.contracts.ask_registry(), None))[-20:])
@@ -142,13 +141,13 @@ class RpcChain:
         except Malformed as fault:
             raise Unreachable(str(fault)) from None
 
+    async def code(self, address: Address) -> bytes:
+        """The code there now, empty for none."""
+        return _bytes(await _told(self.rpc, "eth_getCode", hexed(address), "latest"))
+
     async def _ask(self, call: Call, at: BlockRef | None) -> bytes:
         fields = {"to": hexed(call.to or NATIVE), "data": hexed(call.data)}
-        answer = await _told(self.rpc, "eth_call", fields, _at(at))
-        try:
-            return bytes.fromhex(answer[2:])
-        except (TypeError, ValueError):
-            raise Unreachable("eth_call gave no bytes") from None
+        return _bytes(await _told(self.rpc, "eth_call", fields, _at(at)))
 
 
 def quantity(answer: Any) -> int:
@@ -157,6 +156,13 @@ def quantity(answer: Any) -> int:
         return int(answer, 16)
     except (TypeError, ValueError):
         raise Unreachable(f"the node gave no number: {answer!r:.100}") from None
+
+
+def _bytes(answer: Any) -> bytes:
+    try:
+        return bytes.fromhex(answer[2:])
+    except (TypeError, ValueError):
+        raise Unreachable(f"the node gave no bytes: {answer!r:.100}") from None
 
 
 def _at(block: BlockRef | None) -> Any:

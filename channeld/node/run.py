@@ -24,9 +24,8 @@ from channeld.base.digests import Domain
 from channeld.base.errors import ChanneldError, Refused, Unreachable
 from channeld.base.keys import Key
 from channeld.base.units import Seconds
-from channeld.chain.bindings import Contracts
+from channeld.chain.connect import first_usable
 from channeld.chain.reads import RpcChain
-from channeld.chain.rpc import Rpc
 from channeld.chain.sender import Sender
 from channeld.core.channel import Channel
 from channeld.node import old
@@ -60,20 +59,15 @@ MAX_EXPIRY: Final = 14 * 86_400
 
 async def connect(config: Config, stack: AsyncExitStack) -> RpcChain:
     """The first endpoint that answers and has our contracts; closed with `stack`."""
-    network = config.network
-    contracts = await trio.to_thread.run_sync(partial(Contracts, manager=config.manager, registry=config.registry))
-    trouble = Unreachable("no JSON-RPC endpoint is given")
-    for url in config.rpc:
-        rpc = await stack.enter_async_context(Rpc(url))
-        chain = RpcChain(rpc, contracts, chain_id=network.chain_id, finality=network.finality)
-        try:
-            await chain.check()
-        except Unreachable as fault:
-            log.warning("rpc passed over: %s", fault)
-            trouble = fault
-        else:
-            return chain
-    raise trouble
+    chain, _ = await first_usable(
+        config.rpc,
+        config.network,
+        manager=config.manager,
+        registry=config.registry,
+        look=RpcChain.check,
+        stack=stack,
+    )
+    return chain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,9 +22,8 @@ from channeld.base.digests import Domain
 from channeld.base.errors import ChanneldError, Refused, Unreachable
 from channeld.base.keys import Key
 from channeld.base.units import NodeId, Seconds, Timestamp
-from channeld.chain.bindings import Contracts
-from channeld.chain.reads import RpcChain, hexed
-from channeld.chain.rpc import Rpc, RpcError
+from channeld.chain.connect import first_usable
+from channeld.chain.reads import RpcChain
 from channeld.chain.sender import Sender
 from channeld.peers.listen import Caps, bind_tcp, listen
 from channeld.tower.config import TowerConfig
@@ -48,22 +47,14 @@ async def connect(config: TowerConfig, stack: AsyncExitStack) -> tuple[RpcChain,
     network = config.network
     if network.registry is None:
         raise Refused("bad_config", f"no registry is known on {network.id}", "chain.registry goes with chain.manager")
-    contracts = await trio.to_thread.run_sync(partial(Contracts, manager=config.manager, registry=network.registry))
-    trouble = Unreachable("no JSON-RPC endpoint is given")
-    for url in config.rpc:
-        rpc = await stack.enter_async_context(Rpc(url))
-        chain = RpcChain(rpc, contracts, chain_id=network.chain_id, finality=network.finality)
-        try:
-            await chain.check()
-            code = await rpc.call("eth_getCode", hexed(contracts.manager), "latest")
-        except RpcError as fault:
-            trouble = Unreachable(f"eth_getCode: {fault}")
-        except Unreachable as fault:
-            trouble = fault
-        else:
-            return chain, manager_immutables(bytes.fromhex(code[2:])).min_period
-        log.warning("rpc passed over: %s", trouble)
-    raise trouble
+    return await first_usable(
+        config.rpc, network, manager=config.manager, registry=network.registry, look=_min_period, stack=stack
+    )
+
+
+async def _min_period(chain: RpcChain) -> Seconds:
+    await chain.check()
+    return manager_immutables(await chain.code(chain.contracts.manager)).min_period
 
 
 Bind = Callable[[HostPort], Awaitable[tuple[HostPort, Sequence[trio.abc.Listener[trio.abc.Stream]]]]]

@@ -27,7 +27,7 @@ from channeld.wire import invoice, onion, payload
 from channeld.wire import messages as wire
 from channeld.wire.payload import FinalPayload
 from tests.crash.chain import BASE_FEE, GAS, TIP, ModelChain, Tx
-from tests.crash.copies import keep, set_back
+from tests.crash.copies import keep, set_back, up
 from tests.crash.laws import finish, judge
 from tests.crash.sim import DOMAIN, Node, Point, Sim, Unlawful, contracts, named_token, simulate
 
@@ -386,29 +386,12 @@ async def restore(sim: Sim, actor: type[Actor]) -> Played:
     await quiet((payer, payee))
     await set_back(payer, kept)
     sim.watching = True
-    await _up(payer)
+    await up(payer)
     await payer.until(lambda: payer.service.book.actors[opened].channel.phase is not Phase.OPEN)
     await payer.ask("close_channel", channel_id=opened, force=False, timeout=20)
     for node in (payer, payee):
         await node.until(lambda node=node: node.channel(opened)["state"] == "closed")  # type: ignore[misc]
     return Played(honest=(payer, payee), won={"payer": -300, "payee": 300}, wounded=True)
-
-
-async def _down(node: Node) -> Path:
-    """Stop a node where it stands; the path of its database."""
-    node.restart = False
-    life = node.life
-    node.crash()
-    if life is not None:
-        await life.over.wait()
-    return node.database
-
-
-async def _up(node: Node) -> None:
-    node.restart = True
-    node.start()
-    await trio.sleep(0.1)
-    await node.ready()
 
 
 SCENARIOS: Final[dict[str, Program]] = {

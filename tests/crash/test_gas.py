@@ -12,7 +12,8 @@ import pytest
 from channeld.base.errors import Refused
 from channeld.node.reserve import LEAST, MORE_LOCKS
 from tests.contracts.model import COIN
-from tests.crash.scenarios import _down, close_call, quiet, send_raw
+from tests.crash.copies import down
+from tests.crash.scenarios import close_call, quiet, send_raw
 from tests.crash.sim import Node, Sim, simulate
 
 
@@ -141,7 +142,7 @@ def test_an_endpoint_that_tells_no_gas_keeps_nobody_from_the_defence(folder: Pat
         await quiet((cheat, victim))
         newest = victim.service.book.actors[opened].channel.current.version
         sim.chain.tells_price, sim.chain.garbled = False, 3
-        await _down(cheat)
+        await down(cheat)
         send_raw(sim, cheat.key, close_call(old))
         await victim.until(lambda: victim.channel(opened)["state"] == "closing")
         await victim.until(lambda: sim.chain.model.channels[opened.hex()].version == newest, 300)

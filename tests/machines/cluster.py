@@ -34,8 +34,9 @@ from channeld.core.channel import Phase
 from channeld.node.loop import Actor
 from channeld.wire import messages as wire
 from tests.crash.chain import ModelChain
+from tests.crash.copies import down, up
 from tests.crash.laws import _won, finish, judge, signatures
-from tests.crash.scenarios import _down, _up, quiet
+from tests.crash.scenarios import quiet
 from tests.crash.sim import TOKENS, Node, Sim, Unlawful, named_token, simulate
 from tests.crash.tower import tower
 from tests.machines.cluster_laws import Laws
@@ -338,11 +339,11 @@ class Cluster:
         self.laws.exempt.add(odd.node.name)
         covered = not any(at_risk)
         if covered:
-            await _down(victim)
+            await down(victim)
         if self.tower_sleeps:
-            await _down(self.sim.nodes["tower"])
+            await down(self.sim.nodes["tower"])
         await odd.cheat(victim if covered else None)
-        await _up(victim)
+        await up(victim)
 
     async def close_all(self, node: Node) -> None:
         """Together where the peer is there; some are closing already."""

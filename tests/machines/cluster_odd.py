@@ -17,8 +17,8 @@ from channeld.base.keys import keccak
 from channeld.base.units import ChannelId
 from channeld.chain.chain import Call
 from channeld.core.channel import Channel, Phase
-from tests.crash.copies import keep, set_back
-from tests.crash.scenarios import _down, _up, close_call, send_raw
+from tests.crash.copies import down, keep, set_back, up
+from tests.crash.scenarios import close_call, send_raw
 from tests.crash.sim import Node, Sim, Unlawful, contracts
 
 
@@ -40,7 +40,7 @@ class Odd:
         assert self.copy is not None
         await set_back(self.node, self.copy)
         self.met["restored"] += 1
-        await _up(self.node)
+        await up(self.node)
         await trio.sleep(5)
 
     # -- cheating
@@ -54,7 +54,7 @@ class Odd:
     async def cheat(self, victim: Node | None = None) -> None:
         """Away, and then a state that is not the newest on chain, of each of its channels. `victim` is asleep."""
         unanswered = {id_: call for id_ in self.peers if (call := self._unanswered(id_)) is not None}
-        await _down(self.node)
+        await down(self.node)
         for id_, channels in sorted(self.old.items()):
             if id_ not in self.peers or not await self._sent():
                 continue

@@ -13,8 +13,9 @@ import trio
 from channeld.base.units import ChannelId
 from channeld.node.loop import Actor
 from channeld.wire import messages as wire
+from tests.crash.copies import down, up
 from tests.crash.laws import money
-from tests.crash.scenarios import _down, _up, close_call, line, quiet, send_raw
+from tests.crash.scenarios import close_call, line, quiet, send_raw
 from tests.crash.sim import TOKENS, Node, Sim, named_token, simulate
 from tests.crash.tower import tower
 
@@ -82,15 +83,15 @@ def test_a_victim_is_paid_by_the_state_that_its_tower_held_though_it_has_gone_on
         await sleeper.transfer(opened, [100], "back")
         await quiet((cheat, sleeper))
         assert sleeper.service.towers.at_risk(opened)[0] == 0
-        await _down(sleeper)
-        await _down(cheat)
+        await down(sleeper)
+        await down(cheat)
         send_raw(sim, cheat.key, close_call(old))
         await trio.sleep(5)
         word = sim.chain.model.channels[opened.hex()]
         assert word.version == newest
         while not sim.chain.model.channels[opened.hex()].final:
             await trio.sleep(2)
-        await _up(sleeper)
+        await up(sleeper)
         with trio.move_on_after(600):
             await sleeper.until(lambda: sleeper.channel(opened)["state"] == "closed", 500)
         return sim.chain.model.balance(named_token(), "0x" + sleeper.key.address.hex()) - TOKENS
