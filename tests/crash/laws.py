@@ -142,7 +142,7 @@ def money(sim: Sim, node: Node, won: int) -> None:
     has = sim.chain.model.balance(named_token(), name) + sim.chain.model.owed.get((named_token(), name), 0)
     if has != TOKENS + won:
         raise Unlawful(f"{node.name} has {has - TOKENS:+d}, its books say {won:+d}")
-    coins = sim.chain.model.balance("coin", name) + sim.chain.gas_of(node.key.address)
+    coins = sim.chain.model.balance("coin", name) + sim.chain.gas_of(node.key.address) + sim.taken.get(node.name, 0)
     if coins < 100 * ETHER:
         raise Unlawful(f"{node.name} has lost {100 * ETHER - coins} wei of bond")
 

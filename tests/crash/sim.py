@@ -573,6 +573,8 @@ class Sim:
     """Of each signature by an account's key: whose it is, and of what."""
     spoken: list[tuple[str, wire.Message]] = field(default_factory=list)
     """Every message that left a node, in order."""
+    taken: dict[str, int] = field(default_factory=dict)
+    """Wei that a node was left without, by decree."""
     kind: type[ModelChain] = ModelChain
     """What the chain is made of: the contracts' model alone, or beside their bytecode (`bytecode.TwinChain`)."""
 

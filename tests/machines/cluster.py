@@ -12,6 +12,10 @@ cut at any message, nodes kept apart, reorgs, owners who close. The kinds:
   last moment, or, where the holder does not want them there, not at all.
 * *restore*: one node comes back from an old copy of its database.
 
+Two circumstances come on top of any kind. *Narrow*: the daemons' caps on what they pass on are low, and payments come
+in bursts, many of them small. *Poor*: an honest node that may pass on is left with about what its gas reserve asks for.
+And in runs that are not plain some invoices are paid in halves, by two nodes or by one alone.
+
 After each step the laws of `cluster_laws` hold. At the end everything is settled and each honest node holds, to the
 wei, what its books say (I25-I29); nobody has signed a version twice (I11). With an odd node an honest one may hold
 more, not less.
@@ -24,15 +28,18 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 import trio
 
 from channeld.base.errors import Refused
-from channeld.base.units import ChannelId
+from channeld.base.units import Amount, ChannelId
 from channeld.core.channel import Phase
+from channeld.node.config import TokenPolicy
 from channeld.node.loop import Actor
+from channeld.node.reserve import LEAST
 from channeld.wire import messages as wire
+from tests.contracts.model import COIN
 from tests.crash.chain import ModelChain
 from tests.crash.copies import down, up
 from tests.crash.laws import _won, finish, judge, signatures
@@ -41,13 +48,27 @@ from tests.crash.sim import TOKENS, Node, Sim, Unlawful, named_token, simulate
 from tests.crash.tower import tower
 from tests.machines.cluster_laws import Laws
 from tests.machines.cluster_lies import Liar
-from tests.machines.cluster_odd import Odd
+from tests.machines.cluster_odd import Odd, half, pay_half
 
 NAMES: Final = ("first", "second", "third", "fourth", "fifth")
 KINDS: Final = ("plain", "plain", "cheat", "restore", "asleep", "liar", "late")
 STEPS: Final = 24
 LATE: Final = (-12, -6, -1, 2, 8, 18, 25, 29, 33, 40)
 """Seconds by which a fulfil that was held up comes after its lock's expiry."""
+NARROW: Final[dict[str, Any]] = {
+    "max_locks": 6,
+    "slots_share": 50,
+    "value_share": 30,
+    "usual_hold": 100,
+    "policy": TokenPolicy(resolving=Amount(15)),
+    "max_uneconomic": 2,
+    "max_uneconomic_in_all": 3,
+}
+"""Settings of daemons whose caps are met."""
+BURST: Final = 5
+"""Payments at once, where caps are to be met or many locks offered to the poor."""
+LEFT: Final = (90, 100, 130)
+"""What a poor node is left with, in percent of what it must hold to take locks."""
 WEIGHTS: Final = {
     "pay": 10,
     "transfer": 6,
@@ -79,12 +100,16 @@ class Cluster:
         self.held: set[tuple[ChannelId, int]] = set()
         """Locks whose fulfil was held up once."""
         self.holding = 0
+        self.beside = Random(f"beside {sim.seed}")
+        """For the circumstances on top of the kind: apart, so that a run without them is what its seed alone makes."""
+        self.narrow, self.poor = self.beside.random() < 0.25, self.beside.random() < 0.25
 
     async def build(self) -> None:
         guarded = self.kind == "asleep" or self.chance.random() < 0.3
         towers = ((await tower(self.sim)).uri,) if guarded else ()
         count = self.chance.randint(3, 5)
-        self.nodes = [await self.sim.node(name, towers=towers) for name in NAMES[:count]]
+        settings = NARROW if self.narrow else {}
+        self.nodes = [await self.sim.node(name, towers=towers, **settings) for name in NAMES[:count]]
         pairs = list(itertools.pairwise(self.nodes))
         if self.chance.random() < 0.5:
             pairs.append((self.nodes[-1], self.nodes[0]))
@@ -98,6 +123,19 @@ class Cluster:
             await node.until(lambda node=node: all(id_ in node.service.gossip.known for id_ in self.channels))  # type: ignore[misc]
         if self.kind != "plain" and (self.kind != "late" or self.chance.random() < 0.5):
             self._choose(self.chance.choice(self.nodes))
+        between = [node for node in self.honest() if sum(node in ends for ends in self.channels.values()) > 1]
+        if self.poor and between:
+            await self._impoverish(self.beside.choice(between))
+
+    async def _impoverish(self, node: Node) -> None:
+        """Its coin goes but for about the reserve, and it has seen that."""
+        chain = self.sim.chain
+        left = node.service.reserve.needed(LEAST) * self.beside.choice(LEFT) // 100
+        self.sim.taken[node.name] = chain.model.balance(COIN, "0x" + node.key.address.hex()) - left
+        chain.fund(node.key.address, coin=-self.sim.taken[node.name])
+        seen = chain.head.number + 2
+        await node.until(lambda: node.service.world.head is not None and node.service.world.head.latest.number >= seen)
+        self.met["poor nodes"] += 1
 
     def _choose(self, node: Node) -> None:
         """This one will be odd."""
@@ -167,8 +205,17 @@ class Cluster:
 
     async def pay(self, nursery: trio.Nursery) -> None:
         payer, payee = self.chance.sample(self.nodes, 2)
+        amount = self.chance.randint(1, 250)
+        if self.kind != "plain" and self.beside.random() < 0.2:  # there the audit knows one payer of an invoice only
+            self._halves(nursery, payer, payee, amount)
+            return
+        self._pay(nursery, payer, payee, amount)
+        for _ in range(BURST - 1 if self.narrow or self.poor else 0):
+            self._pay(nursery, payer, payee, self.beside.choice((14, 70, 140)))
+
+    def _pay(self, nursery: trio.Nursery, payer: Node, payee: Node, amount: int) -> None:
         self.number += 1
-        number, amount = self.number, self.chance.randint(1, 250)
+        number = self.number
 
         async def run() -> None:
             try:
@@ -177,6 +224,27 @@ class Cluster:
             except Refused as fault:
                 said = fault.code
             self.met[f"payment {said}"] += 1
+
+        nursery.start_soon(run)
+
+    def _halves(self, nursery: trio.Nursery, payer: Node, payee: Node, amount: int) -> None:
+        """An invoice over twice the amount, of which this payer pays one half and perhaps another the other."""
+        others = [node for node in self.nodes if node not in (payer, payee)]
+        payers = (payer, self.beside.choice(others)) if self.beside.random() < 0.6 else (payer,)
+        self.number += 1
+        number = self.number
+
+        async def one(node: Node, text: str) -> None:
+            try:
+                said = await pay_half(node, text, 60)
+            except Refused as fault:
+                said = fault.code
+            self.met[f"half of {len(payers)} {said}"] += 1
+
+        async def run() -> None:
+            asked = await payee.invoice(2 * amount, f"number {number}")
+            for node in payers:
+                nursery.start_soon(one, node, half(payee, asked["invoice"]))
 
         nursery.start_soon(run)
 

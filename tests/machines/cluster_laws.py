@@ -2,6 +2,8 @@
 
 `Laws.look` is asked after each step of a cluster and reads the daemons' channels and books; `Laws.hear` is told of each
 message as it leaves, and reads what is on disk at that moment. A daemon that is down is looked at when it is up again.
+What a daemon may pass on is reckoned here anew, from its rows, its settings and the chain, and not asked of the parts
+that decide it: I21 without `Traffic`, I22 without `Reserve`.
 What can only be seen at the end (I26, I27, I29) stands in `tests.crash.laws` and in the cluster's audit.
 """
 
@@ -17,14 +19,21 @@ from channeld.core.channel import Channel, Phase
 from channeld.core.cooperating import LONGEST, SKEW
 from channeld.core.messages import FailLock
 from channeld.core.updating import our_locks
+from channeld.node.reserve import LEAST
 from channeld.node.service import Service
 from channeld.storage.store import narrow
 from channeld.wire import messages as wire
+from tests.contracts.model import COIN
+from tests.crash.chain import BASE_FEE, GAS, TIP, Block
 from tests.crash.sim import OVERRIDES, Node, Sim, Unlawful, named_token
 
 Place = tuple[str, ChannelId]
 """A node's name and a channel of its."""
 _LIVE: Final = (Phase.OPEN, Phase.FROZEN)
+_ENDS: Final = 5
+"""Transactions that a dispute over one channel may take: close, challenge, `finalize`, `settle`, `resolveLocks`."""
+_SEEN: Final = 6
+"""Seconds that what a daemon knows of its account may be old: a block, a look at it, and a block that was late."""
 
 
 def must(good: object, law: str, node: Node | None, text: str) -> None:
@@ -44,6 +53,9 @@ class Laws:
         self._tops: dict[Place, int] = {}
         self._frozen: dict[Place, int] = {}
         self._outcomes: dict[tuple[str, str, str], tuple[str, int]] = {}
+        self._told: set[bytes] = set()
+        """Keys whose preimage has left a payee."""
+        self._times: dict[str, int] = {}
         self._tokens = sum(amount for (token, _), amount in sim.chain.model.balances.items() if token == named_token())
 
     def start(self) -> None:
@@ -67,6 +79,10 @@ class Laws:
                 key = sha256(message.preimage)
                 known = node.service.store.rows("SELECT 1 FROM preimages WHERE key = ?", key)
                 must(known, "I14", node, f"lock {message.lock_id}: its preimage is said and not on disk")
+                self._revealed(node, node.service, message.channel_id, key)
+            case wire.AddLock():
+                self._caps(node, node.service)
+                self._gas(node, node.service, message)
             case _:
                 pass
 
@@ -90,6 +106,58 @@ class Laws:
         self.met["signatures looked at"] += new
         return new
 
+    def _revealed(self, node: Node, service: Service, id_: ChannelId, key: bytes) -> None:
+        """I15, of a payee: the first time its preimage leaves, the locks that both have signed and that can still be
+        enforced are worth what the invoice asks. A part that is not worth resolving counts nothing, unless it is the
+        whole payment."""
+        known = key in self._told or self._is_registered(key)
+        self._told.add(key)
+        rows = service.store.rows("SELECT amount FROM invoices WHERE hash = ?", key)
+        if known or not rows or service.book.actors[id_].channel.recovering:
+            return
+        asked, now = 1 if rows[0][0] is None else narrow(rows[0][0]), self.sim.chain.head.timestamp
+        parts = [
+            lock.amount
+            for actor in service.book.actors.values()
+            for lock in actor.channel.current.body.locks.values()
+            if lock.key == key and lock.sender is not actor.channel.we and lock.expiry > now
+            if lock.amount >= min(asked, service.config.resolving(actor.channel.token))
+        ]
+        must(sum(parts) >= asked, "I15", node, f"says a preimage for {sum(parts)}, the invoice asks {asked}")
+        self.met["sets looked at"] += 1
+        self.met["sets of two parts"] += len(parts) > 1
+
+    def _is_registered(self, key: bytes) -> bool:
+        """On chain, or in a block that a reorg took: everybody has read it."""
+        chain = self.sim.chain
+        return any(key in block.state.model.registered for block in (chain.head, *chain.lost))
+
+    def _gas(self, node: Node, service: Service, message: wire.AddLock) -> None:
+        """I22, of a lock that is passed on: when that was decided, the account could have paid for the end of every
+        channel, at twice the price."""
+        rows = service.store.rows(
+            "SELECT at FROM forwards WHERE out_channel = ? AND out_lock = ?", message.channel_id, message.lock_id
+        )
+        if not rows:
+            return
+        chain, since = self.sim.chain, rows[0][0] - _SEEN
+        blocks = [block for block in (*chain.lost, *chain.blocks) if block.timestamp >= since]
+        channels = [actor.channel for actor in service.book.actors.values()]
+        short = [self._short_of(node, channels, block) for block in blocks]
+        must(min(short) <= 0, "I22", node, f"passes a lock on and is {min(short)} wei short of ending its channels")
+        self.met["passed on by the poor"] += node.name in self.sim.taken
+
+    @staticmethod
+    def _short_of(node: Node, channels: Iterable[Channel], block: Block) -> int:
+        """Wei that the account lacks in that block to end what stands there of these channels; below 0: has left."""
+        model, needed = block.state.model, 0
+        for channel in channels:
+            there = model.channels.get(channel.id.hex())
+            if there is not None and not there.dead:
+                needed += _ENDS * GAS * LEAST * (BASE_FEE + TIP)
+                needed += 0 if there.deadline else channel.terms.close_bond
+        return needed - model.balance(COIN, "0x" + node.key.address.hex())
+
     # -- after a step
 
     def look(self, nodes: Iterable[Node]) -> None:
@@ -102,6 +170,7 @@ class Laws:
             for actor in node.service.book.actors.values():
                 self._channel(node, actor.channel)
             self._forwards(node, node.service)
+            self._caps(node, node.service)
             self._final(node, node.service)
         self._paid_once()
         self.met["looks"] += 1
@@ -180,6 +249,46 @@ class Laws:
             if here is not None and there is not None:
                 margin = here.expiry - there.expiry
                 must(margin >= OVERRIDES["forward_delta"], "R18", node, f"{what}: {margin} s between them")
+
+    def _caps(self, node: Node, service: Service) -> None:
+        """I21: of each outgoing channel one neighbour holds its share of slots and money at most, and few locks are not
+        worth resolving. A lock counts while both it and the one it came as stand in a state."""
+        limits, actors = service.config.limits, service.book.actors
+        now = self._times[node.name] = max(self._times.get(node.name, 0), service.world.now)
+        slots: Counter[tuple[ChannelId, bytes]] = Counter()
+        values: Counter[tuple[ChannelId, bytes]] = Counter()
+        dust: list[set[ChannelId]] = []
+        """The channels that each lock not worth resolving is in."""
+        for in_channel, in_lock, out_channel, out_lock in service.store.rows(
+            "SELECT in_channel, in_lock, out_channel, out_lock FROM forwards"
+        ):
+            came, out = actors[in_channel].channel, actors[out_channel].channel
+            lock = our_locks(out).get(out_lock)
+            if lock is None or (came.we.other, in_lock) not in came.current.body.locks:
+                continue
+            place = (out.id, bytes(came.peer))
+            slots[place] += max(1, -((now - lock.expiry) // limits.usual))
+            values[place] += lock.amount
+            if lock.amount < service.config.resolving(out.token):
+                dust.append({came.id, out.id})
+        for id_, number in service.store.rows("SELECT channel, lock FROM parts"):
+            kept = actors[id_].channel
+            lock = kept.current.body.locks.get((kept.we.other, number))
+            if lock is not None and lock.amount < service.config.resolving(kept.token):
+                dust.append({kept.id})
+        for place, count in slots.items():
+            out, value = actors[place[0]].channel, values[place]
+            if out.phase is not Phase.OPEN:
+                continue
+            most, holds = out.max_locks * limits.slots_share, sum(map(max, out.heard, out.told))
+            must(count * 100 <= most, "I21", node, f"{out.name}: one neighbour has {count} of {out.max_locks} slots")
+            must(value * 100 <= holds * limits.value_share, "I21", node, f"{out.name}: {value} of {holds} for one")
+            self.met["shares of slots met"] += (count + 1) * 100 > most
+        for id_ in actors:
+            count = sum(id_ in one for one in dust)
+            must(count <= limits.uneconomic, "I21", node, f"{id_.hex()[:8]}: {count} locks are not worth resolving")
+            self.met["counts of dust met"] += bool(count) and count == limits.uneconomic
+        must(len(dust) <= limits.uneconomic_in_all, "I21", node, f"{len(dust)} locks are not worth resolving")
 
     def _final(self, node: Node, service: Service) -> None:
         """I28: what has an outcome keeps it, but for a payment that failed and that its owner has begun anew."""

@@ -3,20 +3,26 @@
 A cheat keeps every state that its channels were ever in, and its peers' own unanswered proposals besides. When it goes
 away it closes each of its channels with one of them. With a victim asleep it closes with what is worst for the victim
 and ends the challenge as soon as it can; nobody but the watchtower is there to answer.
+
+A daemon pays an invoice with one lock. `pay_half` has it pay one half and say that the whole is on its way.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import trio
 
 from channeld.base.keys import keccak
-from channeld.base.units import ChannelId
+from channeld.base.units import Amount, ChannelId
 from channeld.chain.chain import Call
 from channeld.core.channel import Channel, Phase
+from channeld.node.service import Service
+from channeld.wire import invoice
 from tests.crash.copies import down, keep, set_back, up
 from tests.crash.scenarios import close_call, send_raw
 from tests.crash.sim import Node, Sim, Unlawful, contracts
@@ -127,3 +133,34 @@ class Odd:
             if word.version == old.current.version:
                 raise Unlawful(f"I26: an old state, v{word.version}, stands although a tower guards")
             self.met["saved by the tower"] += 1
+
+
+# -- halves
+
+
+def half(payee: Node, text: str) -> str:
+    """An invoice over half of what the payee asks in `text`, of the same hash and secret."""
+    asked = invoice.decode(text)
+    assert asked.amount is not None
+    return invoice.encode(replace(asked, amount=Amount(asked.amount // 2)), payee.key.derive("node"))
+
+
+async def pay_half(payer: Node, text: str, timeout: int) -> str:
+    """Pay what `half` made; its lock says that it is one half of the whole. The outcome, as of `Node.pay`."""
+    mine = invoice.decode(text)
+    assert mine.amount is not None
+    whole = Amount(2 * mine.amount)
+
+    async def work(service: Service) -> str:
+        payments: Any = service.payments
+        build = payments._onion
+
+        def onion(asked: Any, payment: Any, route: Any, now: Any) -> Any:
+            halved = payment.hash == mine.payment_hash
+            return build(asked, replace(payment, amount=whole) if halved else payment, route, now)
+
+        payments._onion = onion
+        told = await service.pay_invoice(invoice=text, amount=None, max_fee=None, timeout=timeout, idempotency_key=None)
+        return str(told["state"])
+
+    return await payer.within(work)

@@ -1,4 +1,4 @@
-"""Breaks of R17 to R22 in the node, where the rules stand that speak of more than one channel."""
+"""Breaks of R17 to R22 in the node, where the rules stand that speak of more than one channel; and of I21 and I22."""
 
 from __future__ import annotations
 
@@ -144,5 +144,19 @@ SHELL = (
         "node/claiming.py",
         "            if preimage is not None:\n",
         "            if preimage is not None and not preimage:\n",
+    ),
+    Mutant(
+        "I21",
+        "whatever a neighbour holds up already, more is passed on",
+        "node/forwarding.py",
+        '        if why is not None:\n            log.info("channel=%s lock=%s not passed on',
+        '        if why is not None and not why:\n            log.info("channel=%s lock=%s not passed on',
+    ),
+    Mutant(
+        "I22",
+        "whoever is short of gas takes locks",
+        "node/forwarding.py",
+        "            if (why := self._short()) is not None:\n",
+        "            if (why := self._short()) is not None and not why:\n",
     ),
 )
