@@ -33,7 +33,7 @@ from typing import Any, Final
 import trio
 
 from channeld.base.errors import Refused
-from channeld.base.units import Amount, ChannelId
+from channeld.base.units import Amount, ChannelId, Side
 from channeld.core.channel import Phase
 from channeld.node.config import TokenPolicy
 from channeld.node.loop import Actor
@@ -131,7 +131,7 @@ class Cluster:
         """Its coin goes but for about the reserve, and it has seen that."""
         chain = self.sim.chain
         left = node.service.reserve.needed(LEAST) * self.beside.choice(LEFT) // 100
-        self.sim.taken[node.name] = chain.model.balance(COIN, "0x" + node.key.address.hex()) - left
+        self.sim.taken[node.name] = chain.model.balance(COIN, _named(node)) - left
         chain.fund(node.key.address, coin=-self.sim.taken[node.name])
         seen = chain.head.number + 2
         await node.until(lambda: node.service.world.head is not None and node.service.world.head.latest.number >= seen)
@@ -444,14 +444,26 @@ class Cluster:
                 if ended and id_ not in self.closed:
                     raise Unlawful(f"{node.name}: closed without cause: {actor.channel.reason or actor.broken}")
 
+    def _give_bonds(self) -> None:
+        """Who closes alone while a proposal of its own is on its way may be answered with that: the peer had agreed
+        to it, and the bond is the price."""
+        for id_ in self.closed:
+            channel = self.sim.chain.model.channels[id_.hex()]
+            own = channel.closer is (Side.A if channel.version % 2 else Side.B)
+            if channel.beaten and own:
+                closer = next(node for node in self.nodes if _named(node) == channel.parties[channel.closer])
+                self.sim.taken[closer.name] = self.sim.taken.get(closer.name, 0) + channel.bond
+                self.met["bonds given"] += 1
+
     def audit(self, honest: list[Node]) -> None:
         if self.kind == "plain":
+            self._give_bonds()
             judge(self.sim, honest)
             return
         signatures(self.sim)
         held = 0
         for node in self.nodes:
-            name = "0x" + node.key.address.hex()
+            name = _named(node)
             has = self.sim.chain.model.balance(named_token(), name) + self.sim.chain.model.owed.get(
                 (named_token(), name), 0
             )
@@ -461,6 +473,11 @@ class Cluster:
         kept = self.sim.chain.model.balance(named_token(), "manager")
         if held + kept != 0:
             raise Unlawful(f"I25: {held + kept} wei are nowhere")
+
+
+def _named(node: Node) -> str:
+    """As the model names its account."""
+    return "0x" + node.key.address.hex()
 
 
 def run(seed: int, folder: Path, *, tower_sleeps: bool = False, chain: type[ModelChain] = ModelChain) -> Counter[str]:
