@@ -16,6 +16,8 @@ from tests.machines.cluster import KINDS, run
 from tests.machines.play import leaves
 
 SEEDS = (0, 1, 2, 4, 6, 7, 8, 9, 12, 13, 17, 19)
+MET = (6, 7, 11, 35)
+"""Seeds among whose runs are poor nodes, low caps and payments in halves."""
 ASLEEP = 10
 """A seed whose victim sleeps while the cheat closes with an older state."""
 
@@ -36,6 +38,16 @@ def test_nobody_honest_loses_and_no_channel_ends_without_cause(first: int, folde
     assert met["payment succeeded"]
     assert met["deaths"] + met["lines cut"] + met["lines cut at a message"] >= 3
     assert met["signatures looked at"] >= 30
+
+
+def test_caps_sets_and_reserves_are_met(folder: Path) -> None:
+    """I15, I21, I22 are looked at where it counts: at the caps, for sets of parts, and by who can pay for little."""
+    met: Counter[str] = Counter()
+    for seed in MET:
+        met += run(seed, folder / str(seed))
+    for name in ("shares of slots met", "counts of dust met", "sets of two parts", "passed on by the poor"):
+        assert met[name], name
+    assert met["half of 1 payment_failed"]
 
 
 def test_every_kind_of_run_is_among_the_seeds() -> None:
