@@ -203,6 +203,11 @@ class Gossip:
                 for said in self._said.values():  # a reorg may take the close back
                     said.discard(channel.id)
 
+    def forgotten(self, channel: ChannelId) -> None:
+        """A channel of ours is no more; it was never open."""
+        self._stages.pop(channel, None)
+        self._halves.pop(channel, None)
+
     def _opened(self, channel: Channel) -> None:
         if not channel.public or channel.id in self.known:
             self._publish(channel)

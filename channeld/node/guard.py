@@ -48,6 +48,8 @@ NOTHING_LEFT: Final = (NO_LOCKS, Digest(bytes(32)))
 """Hashes of an empty list of locks: a state's, and a close's without one."""
 UNKNOWN: Final = Digest(b"\xff" * 32)
 """Body hash of an older state that we have no copy of; ours goes against it."""
+MANY_REGISTERED: Final = 65_536
+"""Registration times that are kept of secrets that are in no lock of ours; a start keeps none."""
 
 
 @dataclass(slots=True)
@@ -94,6 +96,7 @@ class Guard:
         self._looked = False
         self._cursor: BlockRef | None = None
         self._known_memo: set[ChannelId] = set()
+        self._most_registered = MANY_REGISTERED
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Follow the chain until cancelled. Reports started once the chain has been read up to its head."""
@@ -220,6 +223,8 @@ class Guard:
         """A preimage is public: whoever forwards or waits for it hears, at one confirmation, and has saved it."""
         key = LockKey(sha256(fact.secret))
         self._world.registered[key] = fact.timestamp
+        if len(self._world.registered) > self._most_registered:
+            self._forget_registered()
         self._pending.secrets[key] = (fact.block.number, fact.log_index)
         for actor in list(self._book.actors.values()):
             if any(lock.key == key for lock in our_locks(actor.channel).values()):
@@ -227,6 +232,16 @@ class Guard:
             for lock in closing.incoming_claimed(actor.channel):
                 if lock.key == key:
                     self._book.fulfil(actor.channel.id, lock.id, Preimage(fact.secret))
+
+    def _forget_registered(self) -> None:
+        """Anybody may register secrets; of those that concern no lock of ours the older half goes."""
+        known = self._world.registered
+        ours = {lock.key for actor in self._book.actors.values() for lock in self._locks(actor.channel)}
+        newest = list(known)[-(MANY_REGISTERED // 2) :]
+        self._world.registered = {key: at for key, at in known.items() if key in ours} | {
+            key: known[key] for key in newest
+        }
+        self._most_registered = len(self._world.registered) + MANY_REGISTERED // 2
 
     async def _rewind(self, to: BlockRef) -> None:
         log.warning("chain: reorganised after block %s", to.number)

@@ -64,7 +64,7 @@ class Line:
     ) -> None:
         """`budget`: what all lines share, if they do."""
         self.peer: NodeId = stream.remote
-        self.inbound, self.address = inbound, address
+        self.inbound, self.address, self.origin = inbound, address, stream.origin
         self.ended = trio.Event()
         self.scope = trio.CancelScope()
         self._stream = stream

@@ -116,6 +116,8 @@ class Actor:
         self._held: list[_Item] | None = None
         self._bell = trio.Event()
         self._turned = trio.Event()
+        self._retiring: tuple[Callable[[Channel], bool], trio.Event] | None = None
+        self._retired = False
 
     def post(
         self,
@@ -128,6 +130,9 @@ class Actor:
     ) -> None:
         """Put an event in the inbox. `writes` are saved with it, unless it is refused."""
         item = _Item(event, writes, reply, line, on_refusal)
+        if self._retired:
+            self._refuse(item, Refused("unknown_channel", f"channel {self.channel.name} is forgotten"))
+            return
         if self._held is not None and isinstance(event, Got):
             self._held.append(item)
             return
@@ -156,8 +161,16 @@ class Actor:
         self._inbox = held + self._inbox
         self._bell.set()
 
+    async def retire(self, if_: Callable[[Channel], bool]) -> bool:
+        """Take no turn any more if that holds of the channel once all that waits has had its turn; whether it does."""
+        decided = trio.Event()
+        self._retiring = if_, decided
+        self._bell.set()
+        await decided.wait()
+        return self._retired
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Take turns until cancelled."""
+        """Take turns until cancelled, or until it has retired."""
         task_status.started()
         while True:
             await self._bell.wait()
@@ -167,6 +180,12 @@ class Actor:
                 await self._take(items)
                 self._turned.set()
                 self._turned = trio.Event()
+            if self._retiring is not None:
+                (holds, decided), self._retiring = self._retiring, None
+                self._retired = holds(self.channel)
+                decided.set()
+                if self._retired:
+                    return
 
     async def _take(self, items: list[_Item]) -> None:
         """One turn. What goes wrong before it is saved undoes it; after that it only stops the channel."""

@@ -31,16 +31,13 @@ from channeld.node.config import Config
 from channeld.node.ledger import Book
 from channeld.node.lines import Line, Lines
 from channeld.node.reserve import Reserve
+from channeld.node.unpaid import IN_ALL, OF_PEER, Unpaid
 from channeld.node.world import World
 from channeld.storage.store import Batch, Store
 from channeld.wire import memo
 from channeld.wire import messages as wire
 
 log = logging.getLogger(__name__)
-MAX_PENDING: Final = 16
-"""Handshakes of a peer that may be open at once; also its agreed channels that have no deposit yet."""
-MAX_UNPAID: Final = 1_024
-"""The same for all peers together: who never deposits costs us a row each."""
 PATIENCE: Final = 30.0
 LONGEST_PERIOD: Final = 30 * 86_400
 
@@ -87,12 +84,13 @@ class Openings:
         start: Callable[[Channel], Awaitable[None]],
         nursery: trio.Nursery,
         reserve: Reserve,
+        unpaid: Unpaid,
     ) -> None:
         self._config, self._book, self._store, self._world, self._lines = config, book, store, world, lines
         self._chain, self._sender, self._domain, self._key = chain, sender, domain, account_key
         self._randomness, self._start, self._nursery = randomness, start, nursery
         self._contracts: Contracts = chain.contracts
-        self._reserve = reserve
+        self._reserve, self._unpaid = reserve, unpaid
         self._allowance = trio.Lock()
         self._to_match: dict[ChannelId, Amount] = {}
         self._to_fund: dict[ChannelId, Amount] = {}
@@ -231,10 +229,7 @@ class Openings:
         if not self._config.accept_channels:
             raise Refused("not_accepting", "this node opens channels only itself")
         self._forget(line.peer)
-        if self._unpaid(line.peer) >= MAX_PENDING:
-            raise Refused("too_many_openings", f"{MAX_PENDING} channels wait for your deposit already")
-        if self._unpaid(None) >= MAX_UNPAID:
-            raise Refused("too_many_openings", "too many channels wait for a deposit here, try again later")
+        self._unpaid.must_take(line)
         if not network.min_challenge_period <= asked.challenge_period <= LONGEST_PERIOD:
             raise Refused("bad_period", f"a challenge period of {asked.challenge_period} s")
         if not network.close_bond // 2 <= asked.close_bond <= network.close_bond * 4:
@@ -256,15 +251,10 @@ class Openings:
 
     def _forget(self, peer: NodeId) -> None:
         """Handshakes that nobody went on with, but for the newest: of this peer, and of all."""
-        for known in [name for name in self._theirs if name[0] == peer][: -MAX_PENDING + 1]:
+        for known in [name for name in self._theirs if name[0] == peer][: -OF_PEER + 1]:
             del self._theirs[known]
-        for known in list(self._theirs)[: -MAX_UNPAID + 1]:
+        for known in list(self._theirs)[: -IN_ALL + 1]:
             del self._theirs[known]
-
-    def _unpaid(self, peer: NodeId | None) -> int:
-        """How many channels this peer (None: anybody) began with us and has put nothing into."""
-        channels = [actor.channel for actor in self._book.actors.values() if actor.channel.phase is Phase.OPENING]
-        return sum(c.we is Side.B and not any(c.told) and peer in (None, c.peer) for c in channels)
 
     def _terms(self, asked: wire.OpenChannel, participant: Address, payout: Address, salt_b: bytes) -> Terms:
         return Terms(
@@ -338,6 +328,7 @@ class Openings:
         )
         with trio.CancelScope(shield=True):  # as in `_accepted`
             await self._save(channel, text, theirs.match, Batch())
+            self._unpaid.agreed(channel.id, line)
             await self._begin(channel, line)
         del self._theirs[name]
         if theirs.match:
@@ -407,6 +398,10 @@ class Openings:
             self._begin_funding(channel, self._to_fund.pop(channel.id))
         if channel.id in self._to_match and channel.told[Side.A]:
             self._begin_funding(channel, self._to_match.pop(channel.id))
+
+    def forgotten(self, channel: ChannelId) -> None:
+        """A channel of the peer's is no more: nobody paid into it."""
+        self._to_match.pop(channel, None)
 
     @property
     def promised(self) -> int:

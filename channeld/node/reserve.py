@@ -26,11 +26,12 @@ from typing import Final
 import trio
 
 from channeld.base.errors import Refused, Unreachable
-from channeld.base.units import Address, Amount, ChannelId, Side
+from channeld.base.units import Address, Amount, ChannelId
 from channeld.chain.networks import Fees
 from channeld.chain.reads import RpcChain
 from channeld.core.channel import Channel, Phase
 from channeld.node.ledger import Book
+from channeld.node.unpaid import only_words
 from channeld.storage.store import Batch, Store
 
 log = logging.getLogger(__name__)
@@ -146,11 +147,13 @@ class Reserve:
             if channel.phase is Phase.CLOSED:
                 self._gas.pop(channel.id, None)
                 continue
-            if not strangers and _is_only_words(channel):
+            if not strangers and only_words(channel):
                 continue
             gas += self._gas_of(channel)
             if channel.onchain is None:
                 bonds += channel.terms.close_bond
+        if len(self._gas) > len(self._book.actors):  # some are forgotten
+            self._gas = {id_: known for id_, known in self._gas.items() if id_ in self._book.actors}
         return gas * min(times * (self._price or 0), self._fees.max_fee) + bonds
 
     def _gas_of(self, channel: Channel) -> int:
@@ -168,8 +171,3 @@ class Reserve:
         least = self._costs(channel.token)
         locks = {**channel.current.body.locks, **channel.newest_body.locks}
         return sum(1 + (lock.sender is not channel.we) for lock in locks.values() if lock.amount >= least)
-
-
-def _is_only_words(channel: Channel) -> bool:
-    """Agreed with a peer that has put nothing into it yet, so that nothing can be lost in it."""
-    return channel.phase is Phase.OPENING and channel.we is Side.B and not any(channel.told)

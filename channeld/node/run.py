@@ -23,7 +23,7 @@ import trio
 from channeld.base.digests import Domain
 from channeld.base.errors import ChanneldError, Refused, Unreachable
 from channeld.base.keys import Key
-from channeld.base.units import Seconds
+from channeld.base.units import ChannelId, Seconds
 from channeld.chain.connect import first_usable
 from channeld.chain.reads import RpcChain
 from channeld.chain.sender import Sender
@@ -43,6 +43,7 @@ from channeld.node.reserve import Reserve
 from channeld.node.restoring import is_known_old, recover_all
 from channeld.node.service import Service
 from channeld.node.towers import Towers
+from channeld.node.unpaid import Unpaid
 from channeld.node.world import World
 from channeld.peers.net import Net, Tcp
 from channeld.storage.place import Origin
@@ -247,6 +248,7 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
         costs=config.resolving,
         times=config.gas_times,
     )
+    unpaid = Unpaid(book=book, store=store, world=world, chain=house.chain, lines=lines)
     openings = Openings(
         config=config,
         book=book,
@@ -261,6 +263,7 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
         start=house.start,
         nursery=tasks,
         reserve=reserve,
+        unpaid=unpaid,
     )
     payments = Payments(
         book,
@@ -333,6 +336,11 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
         gossip.changed(channel)
         openings.changed(channel)
 
+    def forgotten(channel: ChannelId) -> None:
+        towers.forgotten(channel)
+        gossip.forgotten(channel)
+        openings.forgotten(channel)
+
     book.changed = changed
     book.load()
     gossip.load()
@@ -341,6 +349,7 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
     desk.recover()
     payments.resume()
     openings.resume()
+    tasks.start_soon(unpaid.run, forgotten)
     towers.load()
     for uri in config.towers:
         towers.add_later(node_address(uri))

@@ -280,6 +280,11 @@ class Towers:
         self._seen[channel.id] = channel
         self._look(channel)
 
+    def forgotten(self, channel: ChannelId) -> None:
+        """It had no state to guard, and is no more."""
+        self._seen.pop(channel, None)
+        self._histories.pop(channel, None)
+
     def _look(self, channel: Channel) -> None:
         history = self._histories.get(channel.id)
         if history is None:

@@ -119,7 +119,7 @@ async def _serve(
         except (PeerFault, Unreachable) as fault:
             log.info("no handshake: %s", fault)
             return
-        guest.node = peer.remote
+        guest.node, peer.origin = peer.remote, guest.origin
         async with peer:
             try:
                 with _inside(after, guest):

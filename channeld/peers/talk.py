@@ -50,6 +50,8 @@ class PeerStream:
         self._transport = transport
         self._turn = trio.Lock()
         self._half_written = False
+        self.origin = ""
+        """Where it came from (`peers.places.origin_of`); "" if we dialled."""
 
     @property
     def remote(self) -> NodeId:

@@ -23,6 +23,7 @@ class Stream:
 
     def __init__(self, number: int, *, reads: bool) -> None:
         self.remote = NodeId(b"\2" + bytes([number]) * 32)
+        self.origin = ""
         self.reads = trio.Event()
         if reads:
             self.reads.set()

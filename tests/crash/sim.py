@@ -213,7 +213,7 @@ class WatchedPeer(PeerStream):
     """A connection whose messages are seen one by one, before they are encrypted; each is a point."""
 
     def __init__(self, inner: PeerStream, life: Life) -> None:
-        self._inner, self._life = inner, life
+        self._inner, self._life, self.origin = inner, life, inner.origin
 
     @property
     def remote(self) -> Any:

@@ -17,6 +17,7 @@ from channeld.base.errors import Unreachable
 from channeld.base.keys import Key
 from channeld.base.units import Address, Amount, ChannelId, Seconds, Version
 from channeld.cli.stage import ETHER, Actor, Stage
+from channeld.node.unpaid import OF_ORIGIN
 from channeld.peers.dial import dial
 from channeld.peers.talk import fresh_key
 from channeld.wire import messages as wire
@@ -225,6 +226,28 @@ async def channels_without_a_deposit(town: Stage, actor: Actor) -> None:
         assert (await talk.hear(wire.OpenRefused)).code == "too_many_openings"
 
 
+async def channels_of_one_address(town: Stage, actor: Actor) -> None:
+    """Names cost nothing: many peers of one address have no more places than a few. Frozen ones count as well."""
+    agreed, refused = 0, ""
+    while not refused:
+        liar = Liar(town=town, victim=actor)
+        async with meet(town, actor, liar.key) as talk:
+            for _ in range(15):
+                await talk.say(liar.open_channel(10**15))
+                assert await talk.answers()
+                if said := [message for message in talk.heard if isinstance(message, wire.OpenRefused)]:
+                    refused = f"{said[0].code}: {said[0].text}"
+                    break
+                talk.heard.clear()
+                channel, _ = await liar.agree(talk, liar.open_channel(10**15))
+                await talk.say(wire.Error(channel_id=channel.id, code="protocol_error", text="and frozen"))
+                agreed += 1
+            assert await talk.answers()
+        assert agreed <= OF_ORIGIN
+    assert "of your address" in refused
+    assert agreed >= 40  # some come from those before us
+
+
 async def any_message_at_all(town: Stage, actor: Actor) -> None:
     """Whatever the protocol has words for, in no order, some of it about channels of others."""
     key, said = fresh_key(), _bag(150)
@@ -300,6 +323,7 @@ NODE_ATTACKS: list[Attack] = [
     an_unknown_channel,
     many_openings,
     channels_without_a_deposit,
+    channels_of_one_address,
     any_message_at_all,
     a_flood_of_pings,
 ]
@@ -330,8 +354,8 @@ async def test_garbage_at_every_stage_changes_nothing_for_the_honest(town: Stage
     assert memory(victim) - before < MOST
     assert victim.pid == pid and not _criticals(victim)
     async with victim.client() as client:
-        states = [one["state"] for one in (await client.list_channels())["channels"]]
-    assert states.count("open") == 1 and states.count("opening") <= 16, states
+        states = [(one["state"], one["frozen"]) for one in (await client.list_channels())["channels"]]
+    assert states.count(("open", False)) == 1 and len(states) <= 1 + OF_ORIGIN, states
 
 
 def _criticals(actor: Actor) -> list[str]:

@@ -56,7 +56,7 @@ STATUSES = (
         insert="INSERT INTO channels (id, saved, phase) VALUES (x'01', x'', ?)",
         values=PHASES,
         moves=_phases(),
-        kept=PHASES,
+        kept=("OPEN", "CLOSING", "SETTLED", "CLOSED"),  # the others while nothing is signed in them
     ),
     Status(
         table="channels",
@@ -64,7 +64,7 @@ STATUSES = (
         insert="INSERT INTO channels (id, saved, recovering) VALUES (x'01', x'', ?)",
         values=(0, 1),
         moves=frozenset({(0, 1)}),
-        kept=(0, 1),
+        kept=(1,),
     ),
     Status(
         table="forwards",
@@ -223,6 +223,17 @@ async def test_a_known_preimage_stays_known(store: SqliteStore):
     assert not await fine(store, "INSERT OR REPLACE INTO preimages VALUES (x'01', x'03')")
     assert not await fine(store, "DELETE FROM preimages")
     assert store.rows("SELECT * FROM preimages") == [(b"\1", b"\2")]
+
+
+@pytest.mark.parametrize("phase", ["OPENING", "FROZEN"])
+async def test_a_channel_is_forgotten_only_while_nothing_is_signed_in_it(store: SqliteStore, phase: str):
+    assert await fine(store, "INSERT INTO channels (id, saved, phase) VALUES (x'01', x'', ?)", phase)
+    assert await fine(store, "DELETE FROM channels WHERE id = x'01'")
+    assert await fine(store, "INSERT INTO channels (id, saved, phase) VALUES (x'01', x'', ?)", phase)
+    assert await fine(store, "INSERT INTO signed VALUES (x'01', 1, x'05')")
+    assert not await fine(store, "DELETE FROM channels WHERE id = x'01'")
+    assert not await fine(store, "INSERT OR REPLACE INTO channels (id, saved, phase) VALUES (x'01', x'', 'OPEN')")
+    assert len(store.rows("SELECT id FROM channels")) == 1
 
 
 async def test_what_was_signed_is_not_given_to_another_channel(store: SqliteStore):

@@ -13,8 +13,8 @@ from typing import Any, cast
 import pytest
 import trio
 
-from channeld.base.keys import compact
-from channeld.base.units import Address, Amount, ChannelId, Digest, LockId, LockKey, Side, Timestamp, Version
+from channeld.base.keys import compact, sha256
+from channeld.base.units import Address, Amount, ChannelId, Digest, LockId, LockKey, Preimage, Side, Timestamp, Version
 from channeld.chain import chain as seen
 from channeld.chain.bindings import Contracts
 from channeld.chain.chain import BlockRef, ChannelWord, Head
@@ -22,6 +22,7 @@ from channeld.chain.follower import BlockSeen, HeadMoved, Rewound
 from channeld.chain.intents import Intent
 from channeld.core.channel import Phase
 from channeld.core.effects import Learned
+from channeld.node import guard as guard_
 from channeld.node.guard import Guard
 from tests.roles import DOMAIN, START
 from tests.unit.node.hub import FORWARDER_KEY, KEY, PREIMAGE, Hub, hub, packet_on, start
@@ -270,6 +271,26 @@ async def test_a_secret_on_chain_is_taken_upstream_at_one_confirmation(watch: Wa
     assert node.world.registered[KEY] == START + 1
     assert Learned(lock_id=LockId(1), preimage=PREIMAGE) in node.into.peer.notes
     assert node.into.actor.channel.balance == 1_103
+
+
+async def test_of_secrets_that_are_not_ours_only_the_newest_are_remembered(watch: Watch, monkeypatch: Any):
+    """Whoever pays for it may register secrets without end."""
+    monkeypatch.setattr(guard_, "MANY_REGISTERED", 8)
+    watch.guard._most_registered = 8
+    node = watch.node
+    await node.offered(packet_on(node.out.id), 103)
+    secrets = [PREIMAGE, *(Preimage(number.to_bytes(32, "big")) for number in range(100))]
+    most = 0
+    for secret in secrets:
+        fact = seen.SeenSecret(
+            block=block(0), tx_hash=TX, log_index=0, key=bytes(32), secret=secret, timestamp=Timestamp(START + 1)
+        )
+        await watch.mined(fact)
+        most = max(most, len(node.world.registered))
+    assert most <= 10
+    kept = set(node.world.registered)
+    assert KEY in kept  # a lock of ours has it
+    assert {LockKey(sha256(secret)) for secret in secrets[-4:]} <= kept
 
 
 async def test_r20_a_secret_that_a_reorg_took_back_is_not_counted(watch: Watch):
