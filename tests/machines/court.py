@@ -236,7 +236,8 @@ class Court:
         block.after.settle(NAME, opened)
         if not was_final:
             block.facts.append(events.SeenFinal())
-        block.final_facts.append(events.SeenSettled(version=Version(self._of(block).version)))
+        empty = not self._of(block).outcome.locks
+        block.final_facts.append(events.SeenSettled(version=Version(self._of(block).version), empty=empty))
 
     def _register(self, block: Block, act: RegisterAct) -> None:
         for secret in act.secrets:

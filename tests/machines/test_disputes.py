@@ -18,12 +18,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
+from channeld.base.digests import locks_hash, pack_locks
 from channeld.base.errors import Answer, PeerFault, Refused
 from channeld.base.keys import Key
-from channeld.base.units import Amount, LockId, Seconds, Side, Timestamp, Version
+from channeld.base.units import Address, Amount, LockId, Seconds, Side, Timestamp, Version
 from channeld.core import effects as note
 from channeld.core.channel import EMPTY, ZERO, Body, Channel, Phase, Session
-from channeld.core.closing import ChallengeAct, CloseAct, due, incoming_claimed
+from channeld.core.closing import ChallengeAct, CloseAct, ResolveAct, SettleAct, due, final_body, incoming_claimed
 from channeld.core.events import (
     CloseAlone,
     Connected,
@@ -41,8 +42,8 @@ from channeld.core.messages import Ack, AddLock, Message, Transfer
 from channeld.core.paying import with_queue
 from channeld.core.saved import load, save
 from channeld.core.watching import Case, Evidence, Verdict, judge
-from tests.contracts.model import COIN, MANAGER
-from tests.machines.court import PAYOUTS, TOKEN, Court, Delegated, Deposit, Eye
+from tests.contracts.model import COIN, MANAGER, NOBODY
+from tests.machines.court import PAYOUTS, TOKEN, TOWER_ADDRESS, Court, Delegated, Deposit, Eye
 from tests.machines.test_lying_peer import Kind
 from tests.machines.test_two_nodes import MARGINS
 from tests.roles import ACCEPTOR_KEY, OPENER_KEY, PERIOD, Pair, offer, pair, pay, preimage
@@ -549,6 +550,7 @@ class Disputes(RuleBasedStateMachine):
                 self.do(side, CloseAlone())
         for _ in range(400):
             self.blocks(1, BLOCK)
+            self.pay_out()
             if all(self.channel(side).phase is Phase.CLOSED for side in self.honest()):
                 break
             for side in self.honest():  # a close that a cooperate has put off, or that a reorg has taken
@@ -556,6 +558,31 @@ class Disputes(RuleBasedStateMachine):
                     self.do(side, CloseAlone())
         self.laws()
         self.audit()
+
+    def pay_out(self) -> None:
+        """The cheat wants its money in the end. It can open what it has put on chain, whatever its node and a restored
+        victim have forgotten of it; nobody else could, and the money of both would stay there."""
+        word, hash_ = self.court.channel, self.court.head.recorded
+        if self.cheat is None or not self.restored or not word.deadline or self.court.head.time <= word.deadline:
+            return
+        body, channel = self.court.bodies[hash_], self.channel(self.cheat)
+        if any(final_body(self.channel(side)) is not None for side in self.honest()):
+            return  # the victim can do it itself, and must
+        if not word.dead:
+            blind = bytes(32) if hash_ == ZERO else channel.blind(Version(word.version))
+            hashed = ZERO if hash_ == ZERO else locks_hash(body.locks.values())
+            bond_to = Address(bytes(20)) if word.outcome.bond_to == NOBODY else TOWER_ADDRESS
+            opened = SettleAct(
+                net=body.net,
+                locked_ab=body.locked_ab,
+                locked_ba=body.locked_ba,
+                locks_hash=hashed,
+                blind=blind,
+                bond_to=bond_to,
+            )
+            self.court.submit(self.cheat, opened, 0)
+        elif word.outcome.locks and all(self.court.head.time > lock.expiry for lock in word.outcome.locks):
+            self.court.submit(self.cheat, ResolveAct(locks=pack_locks(word.outcome.locks), secrets=()), 0)
 
     def audit(self) -> None:
         """I25, I26: every wei is somewhere, and nobody honest has less than it was told."""

@@ -90,7 +90,11 @@ def main() -> int:
     given = _arguments([part.name for part in every])
     if given.report:
         for page in Page:
-            ledger.write(ledger.ROOT / page.value, ledger.table([part for part in every if part.page is page]))
+            here = [part for part in every if part.page is page]
+            if not any(ledger.load(part.name) for part in here):
+                print(f"{page.value} is left as it is: nothing of it was run here")
+                continue
+            ledger.write(ledger.ROOT / page.value, ledger.table(here))
             print(f"written into {page.value}")
         return 0
     try:

@@ -36,7 +36,11 @@ PART: Final = Part(
     about=(
         "channeld/base",
         "channeld/core",
-        "tests/machines",
+        "tests/machines/court.py",
+        "tests/machines/play.py",
+        "tests/machines/test_disputes.py",
+        "tests/machines/test_lying_peer.py",
+        "tests/machines/test_two_nodes.py",
         "tests/contracts/model.py",
         "tests/roles.py",
         "tests/verify/machines.py",
