@@ -15,7 +15,7 @@ from typing import Final
 
 from channeld.base.digests import Lock
 from channeld.base.units import LockKey, Side, Version
-from channeld.core.channel import Body, Channel
+from channeld.core.channel import Body, Channel, Phase
 from channeld.core.paying import takes
 
 _LONGEST: Final = 64
@@ -99,6 +99,13 @@ def at_stake(channel: Channel, history: History, version: Version, entrusted: fr
     """What a theft could cost us while a tower holds `version` and the preimages of the locks `entrusted`."""
     kept = sum(lock.amount for lock in claimed(channel, channel.current.body) if lock.key in entrusted)
     return max(0, value(channel) - history.worst(channel, version) - kept)
+
+
+def only_words(channel: Channel) -> bool:
+    """Agreed with a peer that has put nothing into it yet, so that nothing can be lost in it."""
+    early = channel.phase in (Phase.OPENING, Phase.FROZEN) and channel.onchain is None
+    signed = channel.current.version or channel.top[0]
+    return early and channel.we is Side.B and not signed and not any(channel.told)
 
 
 def _bare(channel: Channel, body: Body) -> int:

@@ -16,12 +16,13 @@ import trio
 from channeld.base.digests import Domain
 from channeld.base.errors import Answer, Broken, ChanneldError, Malformed, PeerFault, Refused, Unreachable
 from channeld.base.keys import Key
-from channeld.base.units import ChannelId, NodeId, Side, short
+from channeld.base.units import ChannelId, NodeId, short
 from channeld.core import messages as core
 from channeld.core.channel import Channel, Phase
 from channeld.core.events import Cancel, Connected, Disconnected, Got
 from channeld.core.messages import AddLock
 from channeld.node.budget import Budget
+from channeld.node.exposure import only_words
 from channeld.node.ledger import Book
 from channeld.node.translate import ChannelMessage, Gatherer, to_wire
 from channeld.node.world import World
@@ -47,6 +48,9 @@ PONG_ROOM: Final = 256 * 1024
 """With more than this unsent a ping is passed over: a peer that pings and does not read gets nothing to keep."""
 MAX_BACKLOG: Final = 128
 """Messages of a channel that may wait for its turn; a commit is one, with all its updates."""
+STRANGERS_RATE: Final = 20.0
+STRANGERS_BURST: Final = 200
+"""Messages in a second, and at once, that are handled of a peer without a channel that dialled us."""
 _CLOSED: Final = (Phase.CLOSED, Phase.SETTLED)
 
 
@@ -74,6 +78,11 @@ class Line:
         self._bell = trio.Event()
         self._sent = trio.Event()
         self._gatherers: dict[ChannelId, Gatherer] = {}
+        self.known = False
+        """Whether the peer had a channel when we looked."""
+        self._heard = 0.0
+        """Messages of a stranger that are not made good by time yet, as of `_heard_at`."""
+        self._heard_at = trio.current_time()
 
     @property
     def unsent(self) -> int:
@@ -152,6 +161,13 @@ class Line:
             raise Unreachable(f"silent for {SILENCE:g} s")
         raise Unreachable("no answer")
 
+    def pace(self, messages: int) -> float:
+        """So many messages of a stranger were handled; seconds until it may be read again."""
+        now = trio.current_time()
+        self._heard = max(0.0, self._heard - (now - self._heard_at) * STRANGERS_RATE) + messages
+        self._heard_at = now
+        return max(0.0, self._heard - STRANGERS_BURST) / STRANGERS_RATE
+
     async def ping(self) -> None:
         while True:
             await trio.sleep(PING_EVERY)
@@ -187,7 +203,7 @@ class Lines:
 
     def has_channel(self, peer: NodeId) -> bool:
         """Whether it has money in a channel with us, or we have begun one with it: then strangers displace it never."""
-        return any(a.channel.phase is not Phase.OPENING or _is_begun(a.channel) for a in self._of(peer))
+        return any(not only_words(a.channel) for a in self._of(peer))
 
     # -- making them
 
@@ -328,6 +344,10 @@ class Lines:
         while True:
             for message in messages:
                 await self._sort(line, message)
+            if line.inbound and not line.known and line.pace(len(messages)):
+                line.known = self.has_channel(line.peer)
+                if not line.known:
+                    await trio.sleep(line.pace(0))
             messages = await line.read()
 
     async def _sort(self, line: Line, message: wire.Message) -> None:
@@ -379,11 +399,6 @@ class Lines:
             return
         fault = core.Fault(code=message.code, text=message.text)
         actor.post(Got(message=fault, now=self._world.chain_time), line=line)
-
-
-def _is_begun(channel: Channel) -> bool:
-    """Of one that is being opened: whether more than a stranger's word stands for it."""
-    return channel.we is Side.A or any(channel.told)
 
 
 async def _guarded(line: Line) -> None:

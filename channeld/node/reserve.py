@@ -30,8 +30,8 @@ from channeld.base.units import Address, Amount, ChannelId
 from channeld.chain.networks import Fees
 from channeld.chain.reads import RpcChain
 from channeld.core.channel import Channel, Phase
+from channeld.node.exposure import only_words
 from channeld.node.ledger import Book
-from channeld.node.unpaid import only_words
 from channeld.storage.store import Batch, Store
 
 log = logging.getLogger(__name__)

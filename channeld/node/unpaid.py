@@ -19,9 +19,10 @@ from typing import Final
 import trio
 
 from channeld.base.errors import Refused, Unreachable
-from channeld.base.units import ChannelId, Side
+from channeld.base.units import ChannelId
 from channeld.chain.reads import RpcChain
-from channeld.core.channel import Channel, Phase
+from channeld.core.channel import Channel
+from channeld.node.exposure import only_words
 from channeld.node.ledger import Book
 from channeld.node.lines import Line, Lines
 from channeld.node.loop import Actor
@@ -38,13 +39,6 @@ LASTS: Final = 86_400
 """Seconds after which one that is still empty is forgotten; a deposit is sent at once and takes minutes."""
 EVERY: Final = 600.0
 """Seconds from one look to the next."""
-
-
-def only_words(channel: Channel) -> bool:
-    """Agreed with a peer that has put nothing into it yet, so that nothing can be lost in it."""
-    early = channel.phase in (Phase.OPENING, Phase.FROZEN) and channel.onchain is None
-    signed = channel.current.version or channel.top[0]
-    return early and channel.we is Side.B and not signed and not any(channel.told)
 
 
 def _may_go(channel: Channel) -> bool:

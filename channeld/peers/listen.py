@@ -2,13 +2,15 @@
 
 Strangers cost little: a connection that has not shown a key yet lives a few seconds and takes one of a few places; a
 peer that shook hands takes one of some more unless it is `known`, as who has a channel with us is. Both halls let a
-newcomer in and send somebody of the largest crowd away (`places`), so that nobody can fill them against others.
+newcomer in and send somebody of the largest crowd away (`places`), so that nobody can fill them against others. And
+strangers' handshakes begin at a pace (`pace`), for turning places over costs us work: who comes from an address from
+which a known peer has come needs not wait for it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -19,11 +21,13 @@ from channeld.base.keys import Key
 from channeld.base.units import NodeId, short
 from channeld.peers.caps import USUAL
 from channeld.peers.caps import Caps as Caps
+from channeld.peers.pace import Pace
 from channeld.peers.places import Guest, Hall, origin_of
 from channeld.peers.talk import PeerStream, fresh_key, welcome
 from channeld.wire.address import HostPort
 
 log: Final = logging.getLogger(__name__)
+MOST_FAMILIAR: Final = 4_096
 
 
 def nobody(_: NodeId) -> bool:
@@ -74,15 +78,29 @@ async def listen(
     """
     before = Hall(caps.strangers, caps.strangers_from_one)
     after = Hall(caps.connections, caps.from_one, lambda guest: guest.node is not None and known(guest.node))
+    pace = Pace(caps.turns, 4 * caps.turns)
+    familiar: dict[str, None] = {}
+    """Origins from which a known peer has come, oldest first."""
 
     async def serve(stream: trio.abc.Stream) -> None:
-        await _serve(stream, static, talk, caps.handshake_seconds, key(), before, after)
+        guest = Guest(origin=origin_of(source(stream)), scope=trio.CancelScope())
+        with guest.scope:
+            peer = await _welcomed(stream, guest, static, caps.handshake_seconds, key, before, pace, familiar)
+            if peer is None:
+                return
+            if known(peer.remote):
+                familiar.pop(guest.origin, None)
+                familiar[guest.origin] = None
+                if len(familiar) > MOST_FAMILIAR:
+                    del familiar[next(iter(familiar))]
+            await _served(peer, guest, talk, after)
 
     try:
         where, listeners = await bind(at)
     except OSError as fault:
         raise Unreachable(f"cannot listen at {at}: {fault.strerror or fault}") from None
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(pace.run)
         await nursery.start(trio.serve_listeners, serve, listeners)
         task_status.started(where)
 
@@ -101,28 +119,38 @@ def _inside(hall: Hall, guest: Guest) -> Iterator[None]:
         hall.leave(guest)
 
 
-async def _serve(
+async def _welcomed(
     stream: trio.abc.Stream,
+    guest: Guest,
     static: Key,
-    talk: Callable[[PeerStream], Awaitable[None]],
     seconds: float,
-    ephemeral: Key,
+    key: Callable[[], Key],
     before: Hall,
-    after: Hall,
-) -> None:
-    """One connection from its first byte to its last."""
-    guest = Guest(origin=origin_of(source(stream)), scope=trio.CancelScope())
-    with guest.scope:
+    pace: Pace,
+    familiar: Container[str],
+) -> PeerStream | None:
+    """One connection up to the end of its handshake; None if that fails."""
+    try:
+        with _inside(before, guest):
+            if guest.origin not in familiar:
+                with trio.move_on_after(seconds) as waiting:
+                    await pace.turn()
+                if waiting.cancelled_caught:
+                    raise Unreachable("too many strangers")
+            peer = await welcome(stream, static, ephemeral=key(), seconds=seconds)
+    except (PeerFault, Unreachable) as fault:
+        log.info("no handshake: %s", fault)
+        await trio.aclose_forcefully(stream)
+        return None
+    guest.node, peer.origin = peer.remote, guest.origin
+    return peer
+
+
+async def _served(peer: PeerStream, guest: Guest, talk: Callable[[PeerStream], Awaitable[None]], after: Hall) -> None:
+    """The rest of a connection."""
+    async with peer:
         try:
-            with _inside(before, guest):
-                peer = await welcome(stream, static, ephemeral=ephemeral, seconds=seconds)
+            with _inside(after, guest):
+                await talk(peer)
         except (PeerFault, Unreachable) as fault:
-            log.info("no handshake: %s", fault)
-            return
-        guest.node, peer.origin = peer.remote, guest.origin
-        async with peer:
-            try:
-                with _inside(after, guest):
-                    await talk(peer)
-            except (PeerFault, Unreachable) as fault:
-                log.info("peer=%s gone: %s", short(peer.remote[1:]), fault)
+            log.info("peer=%s gone: %s", short(peer.remote[1:]), fault)

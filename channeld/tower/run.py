@@ -38,6 +38,8 @@ from contracts.deploy import manager_immutables
 log = logging.getLogger(__name__)
 
 STORE: Final = "tower.sqlite3"
+TURNS: Final = 200
+"""Handshakes in a second: to a tower all are strangers, and each channel comes by a connection of its own."""
 SWEEP: Final = 3_600.0
 """Seconds between looks for rows whose time is over."""
 
@@ -187,7 +189,7 @@ async def _listen(
     config: TowerConfig, node_key: Key, gate: Gate, bind: Bind, *, task_status: trio.TaskStatus[HostPort]
 ) -> None:
     host, port = config.listen
-    caps = Caps(connections=config.policy.max_connections, from_one=config.policy.max_from_one)
+    caps = Caps(connections=config.policy.max_connections, from_one=config.policy.max_from_one, turns=TURNS)
     try:
         await listen(
             HostPort(host=host, port=port), node_key, gate.serve, caps=caps, bind=bind, task_status=task_status

@@ -1,10 +1,10 @@
 """Honest payments while a thousand strangers connect: how much slower the median one is, and how much memory it takes.
 
-A payer and a payee as in `payments`; the strangers all come to the payee's port, each again and again until the time
-is over: a quarter connects and says nothing, a quarter sends a wrong first act, a quarter shakes hands and then pings
-without reading, a quarter greets properly and asks for all gossip as fast as it can. They live in a process of their
-own, so that what is slow is not the strangers' side. The attack lasts twelve samples' time, a minute by default, and
-ends by itself.
+A payer and a payee as in `payments`; the strangers all come to the payee's port, each from an address of its own (of
+127.0.0.0/8, which is all this machine) and again and again until the time is over: a quarter connects and says nothing,
+a quarter sends a wrong first act, a quarter shakes hands and then pings without reading, a quarter greets properly and
+asks for all gossip as fast as it can. They live in a process of their own, so that what is slow is not the strangers'
+side. The attack lasts twelve samples' time, a minute by default, and ends by itself.
 """
 
 from __future__ import annotations
@@ -20,11 +20,9 @@ from typing import Final
 import trio
 
 from channeld.base.errors import PeerFault, Unreachable
-from channeld.base.keys import Key
 from channeld.base.units import Address
 from channeld.cli.stage import stage
-from channeld.peers.dial import dial
-from channeld.peers.talk import PeerStream, fresh_key
+from channeld.peers.talk import PeerStream, fresh_key, greet
 from channeld.wire import messages as wire
 from channeld.wire.address import NodeAddress, node_address
 from tests.bench.payments import AMOUNT, BLOCK_TIME, DEPOSIT, Effort, Found, Line
@@ -38,40 +36,38 @@ PAUSE: Final = 1.0
 """Seconds before a stranger that was turned away comes again."""
 ROW: Final = "hostile_latency_ratio"
 
-Manner = Callable[[NodeAddress, wire.Init], Awaitable[None]]
+Manner = Callable[[trio.SocketStream, NodeAddress, wire.Init], Awaitable[None]]
 
 
 # ---- the strangers
 
 
-async def _silent(to: NodeAddress, _: wire.Init) -> None:
-    async with await trio.open_tcp_stream(to.at.host, to.at.port) as stream:
-        await stream.receive_some(1)
+async def _silent(stream: trio.SocketStream, _: NodeAddress, __: wire.Init) -> None:
+    await stream.receive_some(1)
 
 
-async def _garbage(to: NodeAddress, _: wire.Init) -> None:
-    async with await trio.open_tcp_stream(to.at.host, to.at.port) as stream:
-        await stream.send_all(secrets.token_bytes(5_000))
-        await stream.receive_some(1)
+async def _garbage(stream: trio.SocketStream, _: NodeAddress, __: wire.Init) -> None:
+    await stream.send_all(secrets.token_bytes(5_000))
+    await stream.receive_some(1)
 
 
-async def _greeted(to: NodeAddress, init: wire.Init, key: Key) -> PeerStream:
-    stream = await dial(to, key)
-    await stream.send([wire.encode(init)])
-    return stream
+async def _greeted(stream: trio.SocketStream, to: NodeAddress, init: wire.Init) -> PeerStream:
+    peer = await greet(stream, fresh_key(), to.node, ephemeral=fresh_key())
+    await peer.send([wire.encode(init)])
+    return peer
 
 
-async def _deaf(to: NodeAddress, init: wire.Init) -> None:
+async def _deaf(socket: trio.SocketStream, to: NodeAddress, init: wire.Init) -> None:
     """Pings and never reads what comes back."""
-    async with await _greeted(to, init, fresh_key()) as stream:
+    async with await _greeted(socket, to, init) as stream:
         while True:
             await stream.send([wire.encode(wire.Ping(pad=9))] * 20)
             await trio.sleep(0.1)
 
 
-async def _curious(to: NodeAddress, init: wire.Init) -> None:
+async def _curious(socket: trio.SocketStream, to: NodeAddress, init: wire.Init) -> None:
     """Asks for all there is, again and again."""
-    async with await _greeted(to, init, fresh_key()) as stream, trio.open_nursery() as nursery:
+    async with await _greeted(socket, to, init) as stream, trio.open_nursery() as nursery:
         nursery.start_soon(_hear, stream)
         while True:
             await stream.send([wire.encode(wire.GossipQuery())])
@@ -88,9 +84,11 @@ MANNERS: Final[tuple[Manner, ...]] = (_silent, _garbage, _deaf, _curious)
 
 async def _stranger(number: int, to: NodeAddress, init: wire.Init) -> None:
     await trio.sleep(number / STRANGERS * PAUSE)
+    address = f"127.1.{number // 250}.{number % 250 + 1}"
     while True:
         try:
-            await MANNERS[number % len(MANNERS)](to, init)
+            async with await trio.open_tcp_stream(to.at.host, to.at.port, local_address=address) as stream:
+                await MANNERS[number % len(MANNERS)](stream, to, init)
         except* (OSError, trio.BrokenResourceError, Unreachable, PeerFault):
             pass  # turned away, as it should be
         await trio.sleep(PAUSE)

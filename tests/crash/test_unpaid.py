@@ -87,6 +87,7 @@ def test_a_peer_that_never_pays_is_refused_and_has_its_places_again_when_they_ar
                 )
             await acceptor.until(lambda: all(_phase(acceptor, id_) is Phase.FROZEN for id_ in opened))
             assert reserve.needed(2) == 0
+        assert not acceptor.service.lines.has_channel(opener.node_id)  # it takes a stranger's place at the door
         assert "too_many_openings" in await refused(opener, acceptor)
         assert len(acceptor.service.book.actors) == unpaid.OF_PEER
         await acceptor.until(lambda: not acceptor.service.book.actors)

@@ -17,6 +17,7 @@ from channeld.base.errors import Unreachable
 from channeld.base.keys import Key
 from channeld.base.units import Address, Amount, ChannelId, Seconds, Version
 from channeld.cli.stage import ETHER, Actor, Stage
+from channeld.node.lines import STRANGERS_BURST, STRANGERS_RATE
 from channeld.node.unpaid import OF_ORIGIN
 from channeld.peers.dial import dial
 from channeld.peers.talk import fresh_key
@@ -278,12 +279,16 @@ def _bag(count: int) -> list[wire.Message]:
 
 
 async def a_flood_of_pings(town: Stage, actor: Actor) -> None:
-    """Answered as long as somebody listens; a peer that does not is not read from either, or cut."""
+    """Answered as long as somebody listens, a stranger at a stranger's pace; a peer that does not listen is not read
+    from either, or cut."""
     flood = [wire.encode(wire.Ping(pad=7))] * 1_000
     async with meet(town, actor, fresh_key()) as talk:
-        for _ in range(5):
-            await talk.raw(*flood)
-            assert await talk.answers()
+        await talk.raw(*flood[: STRANGERS_BURST + 4 * int(STRANGERS_RATE)])
+        await trio.sleep(0.5)  # they are read
+        with trio.move_on_after(0.5) as soon:
+            await talk.answers()
+        assert soon.cancelled_caught
+        assert await talk.answers()
     async with meet(town, actor, fresh_key()) as talk:
         try:
             with trio.move_on_after(5):
