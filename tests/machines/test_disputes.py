@@ -400,6 +400,8 @@ class Disputes(RuleBasedStateMachine):
         node.channel = freeze(replace(old, recovering=True), "restored from a copy").channel
         node.disk = save(node.channel)
         self.restored[side] = self.known(side, old)
+        if self.cheat is None and side.other in self.restored:  # what this side could prove to the other is gone, too
+            self.restored[side.other] = min(self.restored[side.other], old.current.version)
         self.eyes[side] = Eye(self.court)
         for id_ in [id_ for id_ in self.promised[side] if id_ not in node.channel.claims]:
             del self.promised[side][id_]
