@@ -26,6 +26,7 @@ line; `sim.cut`, `sim.apart` and `sim.chain.reorganise` do the rest. The same se
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from collections import Counter
@@ -36,6 +37,7 @@ from functools import cache
 from math import inf
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from weakref import WeakKeyDictionary
 
 import trio
 from trio.testing import MockClock, memory_stream_pair
@@ -693,3 +695,11 @@ def repeatable(seed: int) -> None:
     module: Any = _run
     module._ALLOW_DETERMINISTIC_SCHEDULING = True
     module._r.seed(seed)
+    count, numbers = itertools.count(), WeakKeyDictionary[Any, int]()
+
+    def number(thing: Any) -> int:
+        if thing not in numbers:
+            numbers[thing] = next(count)
+        return numbers[thing]
+
+    module.id = number  # deadlines of one moment are told apart by it, and addresses are another process's matter
