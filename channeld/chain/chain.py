@@ -198,11 +198,6 @@ class ChannelWord:
     record: Digest
     """Hash of the outcome while closing; after settling, of the locks that are left."""
 
-    @property
-    def untouched(self) -> bool:
-        """Whether nobody has ever paid into it."""
-        return not (self.deposit_a or self.deposit_b or self.version or self.deadline or self.flags or any(self.record))
-
     @classmethod
     def unpack(cls, word: int, record: Digest) -> ChannelWord:
         """From the storage word: deposit_a 88 ‖ deposit_b 88 ‖ version 40 ‖ deadline 32 ‖ flags 8 bits."""

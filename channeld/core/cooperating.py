@@ -90,6 +90,7 @@ def got_propose(channel: Channel, offer: CoopPropose, now: Timestamp, key: Key) 
     good = (
         channel.session is Session.LIVE
         and channel.phase in (Phase.OPENING, Phase.OPEN, Phase.FROZEN)
+        and any(channel.told)  # else a stranger has a signature of ours for a few messages
         and not channel.closing_alone  # it would put off our close for as long as it is valid
         and not channel.recovering  # it signs what it has drawn a version for, and nothing else
         and idle(channel)

@@ -126,6 +126,8 @@ class Gossip:
         self._talked: OrderedDict[NodeId, Timestamp] = OrderedDict()
         self._streaming: set[Line] = set()
         self._missed: set[Line] = set()
+        self._unasked: set[Line] = set()
+        """Lines of strangers that have not been asked for news."""
         self._rate, self._updates = Spam(GOSSIP_RATE), Spam(UPDATE_RATE)
         self._faults, self._queries = Spam(FAULT_RATE), Spam(QUERY_RATE)
 
@@ -163,9 +165,15 @@ class Gossip:
     # -- our own channels
 
     def live(self, line: Line) -> None:
-        """A line stands: ask for news, and say what the peer may have missed of our common channels."""
-        since = self._talked.get(line.peer, 0) - OVERLAP
-        line.send([wire.GossipQuery(since=Timestamp(max(0, since)))])
+        """A line stands: ask for news, and say what the peer may have missed of our common channels.
+
+        A stranger that dialled us is asked once we have a channel with it: what it has to say before, an opening, would
+        have to wait until all its news is read, at a stranger's pace.
+        """
+        if line.inbound and not self._lines.has_channel(line.peer):
+            self._unasked.add(line)
+        else:
+            self._ask(line)
         self._said[line] = set()
         self._nursery.start_soon(self._until_ended, line)
         for actor in self._book.actors.values():
@@ -176,13 +184,19 @@ class Gossip:
                 elif (update := self.known.private.get((channel.id, channel.we))) is not None:
                     line.send([update])
 
+    def _ask(self, line: Line) -> None:
+        since = self._talked.get(line.peer, 0) - OVERLAP
+        line.send([wire.GossipQuery(since=Timestamp(max(0, since)))])
+
     async def _until_ended(self, line: Line) -> None:
         begun = trio.current_time()
         await line.ended.wait()
         self._said.pop(line, None)
-        if trio.current_time() - begun >= SETTLED_IN and line not in self._missed:
+        heard = line not in self._missed and line not in self._unasked
+        if trio.current_time() - begun >= SETTLED_IN and heard:
             _remember(self._talked, line.peer, self._world.now)
         self._missed.discard(line)
+        self._unasked.discard(line)
 
     def changed(self, channel: Channel) -> None:
         """A channel of ours has a new state; cheap unless that concerns the public."""
@@ -207,12 +221,16 @@ class Gossip:
         """A channel of ours is no more; it was never open."""
         self._stages.pop(channel, None)
         self._halves.pop(channel, None)
+        self.known.remove(channel)  # its peer may have told a policy of it
 
     def _opened(self, channel: Channel) -> None:
+        line = self._lines.of(channel.peer)
+        if line is not None and line in self._unasked:
+            self._unasked.discard(line)
+            self._ask(line)
         if not channel.public or channel.id in self.known:
             self._publish(channel)
             return
-        line = self._lines.of(channel.peer)
         if line is not None:
             self._say_half(line, channel)
         half = self._halves.pop(channel.id, None)

@@ -281,6 +281,12 @@ class Guard:
             del self._pending.secrets[key]  # registered for good, and before whatever is told from now on
             self._registering.pop(key, None)
 
+    def awaits(self, channel: ChannelId) -> bool:
+        """Whether the chain shows something of a channel that does not count yet."""
+        return any(
+            getattr(fact, "channel_id", None) == channel for facts in self._pending.facts.values() for fact in facts
+        )
+
     async def _deposit(self, fact: seen.SeenDeposit) -> None:
         actor = self._book.actors.get(fact.channel_id)
         if actor is None:

@@ -346,8 +346,9 @@ class Lines:
                 await self._sort(line, message)
             if line.inbound and not line.known and line.pace(len(messages)):
                 line.known = self.has_channel(line.peer)
-                if not line.known:
-                    await trio.sleep(line.pace(0))
+                while not line.known and (wait := line.pace(0)):
+                    await trio.sleep(min(wait, 1.0))
+                    line.known = self.has_channel(line.peer)
             messages = await line.read()
 
     async def _sort(self, line: Line, message: wire.Message) -> None:

@@ -56,7 +56,8 @@ class OldStore:
         """After the proof was saved: have the others take their turn now. Whether there was anything to tell."""
         news, self._untold = self._untold, False
         for name in sorted(self._waiting) if news else ():
-            self._actors[name].post(Recover(reason=REASON))
+            if (actor := self._actors.get(name)) is not None:  # else it was forgotten, with nothing in it (`unpaid`)
+                actor.post(Recover(reason=REASON))
         return news
 
 

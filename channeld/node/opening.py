@@ -318,6 +318,14 @@ class Openings:
         if theirs is None:
             return
         channel = theirs.channel
+        try:  # many may have been begun while there was room for one
+            self._unpaid.must_take(line)
+            self._reserve.must_hold(self.promised, strangers=True)
+        except Refused as fault:
+            log.warning("peer=%s an agreed channel is not taken: %s", line.peer.hex()[2:10], fault)
+            del self._theirs[name]
+            line.send([wire.Error(channel_id=channel.id, code=fault.code, text="there is no room for it any more")])
+            return
         salt_a, salt_b = channel.salts
         text = memo.build(
             terms=channel.terms,
@@ -330,7 +338,7 @@ class Openings:
             await self._save(channel, text, theirs.match, Batch())
             self._unpaid.agreed(channel.id, line)
             await self._begin(channel, line)
-        del self._theirs[name]
+        self._theirs.pop(name, None)  # newer ones may have displaced it meanwhile
         if theirs.match:
             self._to_match[channel.id] = theirs.match
 
@@ -396,8 +404,10 @@ class Openings:
             self._to_fund.pop(channel.id, None)  # frozen or over: money would go in only to wait for its way out
         elif channel.id in self._to_fund and channel.session is Session.LIVE:
             self._begin_funding(channel, self._to_fund.pop(channel.id))
-        if channel.id in self._to_match and channel.told[Side.A]:
-            self._begin_funding(channel, self._to_match.pop(channel.id))
+        if channel.phase not in (Phase.OPENING, Phase.OPEN):
+            self._to_match.pop(channel.id, None)
+        elif channel.id in self._to_match and channel.told[Side.A]:
+            self._begin_funding(channel, Amount(min(self._to_match.pop(channel.id), channel.told[Side.A])))
 
     def forgotten(self, channel: ChannelId) -> None:
         """A channel of the peer's is no more: nobody paid into it."""

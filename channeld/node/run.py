@@ -313,6 +313,11 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
         ask_within=config.tower_wait,
         net=house.outside.net,
     )
+
+    async def looked_after() -> None:
+        await reserve.new_head()
+        await unpaid.new_head()
+
     guard = Guard(
         book=book,
         store=store,
@@ -326,7 +331,7 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
         ticked=desk.sweep,
         asked=towers.asked.is_set,
         poll=config.network.poll,
-        looked_after=reserve.new_head,
+        looked_after=looked_after,
     )
     book.arrivals, book.payer = desk, payments
     lines.openings, lines.gossip, lines.live = openings, gossip, gossip.live
@@ -341,6 +346,7 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
         gossip.forgotten(channel)
         openings.forgotten(channel)
 
+    unpaid.awaits, unpaid.forgotten = guard.awaits, forgotten
     book.changed = changed
     book.load()
     gossip.load()
@@ -349,7 +355,6 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
     desk.recover()
     payments.resume()
     openings.resume()
-    tasks.start_soon(unpaid.run, forgotten)
     towers.load()
     for uri in config.towers:
         towers.add_later(node_address(uri))

@@ -48,6 +48,9 @@ MAX_SEQ: Final = 2**48
 LONGEST_PERIOD: Final = 30 * 86_400
 IDLE: Final = 60.0
 """Seconds without an upload after which the connection is closed."""
+CATCH_UP: Final = 600
+"""Seconds after which a tower gets the newest state though nothing is at stake. Of an older one it does not have it
+could not say that it is old; and we, who forget what is over, could not open that one to have it paid out."""
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
 LOUD: Final = 3
 """Attempts that fail in a row until the channel is called unprotected."""
@@ -156,7 +159,8 @@ class Link:
             return True
         if (held.version, held.entrusted) == (version, frozenset(self._preimages(channel))):
             return self._old(held)
-        return self._old(held) or held.version < self.wanted <= version or self.risk(channel) > 0
+        late = self._kit.world.now - held.receipt.head_time >= CATCH_UP
+        return self._old(held) or late or held.version < self.wanted <= version or self.risk(channel) > 0
 
     def _old(self, held: Held) -> bool:
         """Renew when half of the promised time is over."""

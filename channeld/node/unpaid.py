@@ -4,10 +4,11 @@ Agreeing costs a stranger three messages and costs us a row and a task, so it is
 that come from one address (a name costs nothing, an address does), and in all. To freeze such a channel costs a
 stranger one more message, so a frozen one counts too.
 
-Without an end, whoever fills the places once would keep everybody out for good. So what the chain shows nothing of
-after `LASTS` is forgotten. Nothing was signed in it and nothing of ours is in it; a deposit that still comes is the
-opener's own, and a close without a state returns it. A peer that is there is told, and freezes its side. A channel in
-recovery is not forgotten: what went into it may be younger than our copy.
+Without an end, whoever fills the places once would keep everybody out for good. So one that is still only words after
+`LASTS` is forgotten. Nothing was signed in it and nothing of ours is in it. What the opener has put in without the
+agreed memo, or puts in after that, is the opener's own, and a close without a state returns it. A peer that is there is
+told, and freezes its side. One in recovery is not forgotten, since what went into it may be younger than our copy, nor
+one that we are closing, in which our bond may be.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from typing import Final
-
-import trio
 
 from channeld.base.errors import Refused, Unreachable
 from channeld.base.units import ChannelId
@@ -36,21 +35,24 @@ OF_ORIGIN: Final = 64
 """Of peers that dialled us from one address (`peers.places.origin_of`), as far as we have run since."""
 IN_ALL: Final = 1_024
 LASTS: Final = 86_400
-"""Seconds after which one that is still empty is forgotten; a deposit is sent at once and takes minutes."""
-EVERY: Final = 600.0
+"""Seconds after which one is forgotten; a deposit is sent at once and takes minutes."""
+EVERY: Final = 600
 """Seconds from one look to the next."""
-
-
-def _may_go(channel: Channel) -> bool:
-    return only_words(channel) and not channel.recovering
+AT_ONCE: Final = 8
+"""Of which the chain is asked in one look; the rest waits for the next block."""
 
 
 class Unpaid:
     """See the file's head."""
 
     def __init__(self, *, book: Book, store: Store, world: World, chain: RpcChain, lines: Lines) -> None:
+        self.awaits: Callable[[ChannelId], bool] = lambda _: False
+        """Whether the chain has shown something of that channel that does not count yet (`Guard.awaits`)."""
+        self.forgotten: Callable[[ChannelId], None] = lambda _: None
+        """Told of each as it goes."""
         self._book, self._store, self._world, self._chain, self._lines = book, store, world, chain, lines
         self._origins: dict[ChannelId, str] = {}
+        self._next = 0
 
     def must_take(self, line: Line) -> None:
         """Refused (too_many_openings) if a further one of this peer is too much."""
@@ -67,31 +69,41 @@ class Unpaid:
         if line.origin:
             self._origins[channel] = line.origin
 
-    async def run(self, forgotten: Callable[[ChannelId], None]) -> None:
-        """Forget what is over, until cancelled. `forgotten`: told of each as it goes."""
-        while True:
-            await trio.sleep(EVERY)
-            try:
-                await self._look(forgotten)
-            except Unreachable as fault:
-                log.info("empty channels are looked at later: %s", fault)
-
-    async def _look(self, forgotten: Callable[[ChannelId], None]) -> None:
-        actors = self._book.actors
-        self._origins = {
-            id_: origin for id_, origin in self._origins.items() if id_ in actors and only_words(actors[id_].channel)
-        }
-        if self._world.safe_mode is not None:
+    async def new_head(self) -> None:
+        """Forget what is over. In the guard's turn, when all that counts of this head has been told."""
+        now = self._world.now
+        if now < self._next:
             return
-        old = self._store.rows("SELECT id FROM openings WHERE at < ?", self._world.now - LASTS)
-        for actor in [actors[id_] for (id_,) in old if id_ in actors and _may_go(actors[id_].channel)]:
-            if (await self._chain.channel(actor.channel.id)).untouched and await actor.retire(_may_go):
-                await self._forget(actor, forgotten)
+        self._next = now + EVERY
+        words = [actor for actor in self._book.actors.values() if only_words(actor.channel)]
+        self._origins = {
+            actor.channel.id: self._origins[actor.channel.id] for actor in words if actor.channel.id in self._origins
+        }
+        over = [actor for actor in words if self._since(actor) <= now - LASTS and self._may_go(actor.channel)]
+        if len(over) > AT_ONCE:
+            self._next = now
+        try:
+            for actor in over[:AT_ONCE]:
+                word = await self._chain.channel(actor.channel.id)
+                if word.deposit_b or word.version or word.deadline or word.flags or any(word.record):
+                    continue  # on its way to an end by the chain's word
+                if await actor.retire(self._may_go):
+                    await self._forget(actor)
+        except Unreachable as fault:
+            log.info("empty channels are looked at later: %s", fault)
 
-    async def _forget(self, actor: Actor, forgotten: Callable[[ChannelId], None]) -> None:
+    def _may_go(self, channel: Channel) -> bool:
+        ours = channel.closing_alone or channel.recovering or self._book.why_old(channel)
+        return only_words(channel) and not ours and not self.awaits(channel.id)
+
+    def _since(self, actor: Actor) -> int:
+        ((at,),) = self._store.rows("SELECT at FROM openings WHERE id = ?", actor.channel.id)
+        return int(at)
+
+    async def _forget(self, actor: Actor) -> None:
         channel = actor.channel
         del self._book.actors[channel.id]
-        forgotten(channel.id)
+        self.forgotten(channel.id)
         log.info("channel=%s forgotten: nobody paid into it", channel.name)
         batch = Batch()
         batch.add("DELETE FROM openings WHERE id = ?", channel.id)

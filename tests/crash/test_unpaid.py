@@ -85,7 +85,7 @@ def test_a_peer_that_never_pays_is_refused_and_has_its_places_again_when_they_ar
                 opener.service.lines.of(acceptor.node_id).send(  # type: ignore[union-attr]
                     [wire.Error(channel_id=id_, code="protocol_error", text="so")]
                 )
-            await acceptor.until(lambda: all(_phase(acceptor, id_) is Phase.FROZEN for id_ in opened))
+            await acceptor.until(lambda: all(phase(acceptor, id_) is Phase.FROZEN for id_ in opened))
             assert reserve.needed(2) == 0
         assert not acceptor.service.lines.has_channel(opener.node_id)  # it takes a stranger's place at the door
         assert "too_many_openings" in await refused(opener, acceptor)
@@ -97,14 +97,14 @@ def test_a_peer_that_never_pays_is_refused_and_has_its_places_again_when_they_ar
         assert reserve.needed(2, strangers=True) == 0
         assert acceptor.service.store.rows("PRAGMA integrity_check") == [("ok",)]
         if not frozen:  # the opener was told, and puts nothing in any more
-            await opener.until(lambda: all(_phase(opener, id_) is Phase.FROZEN for id_ in opened))
+            await opener.until(lambda: all(phase(opener, id_) is Phase.FROZEN for id_ in opened))
         assert await refused(opener, acceptor) == ""
         await acceptor.open(opener, 50)  # all goes on
 
     simulate(program, folder)
 
 
-def _phase(node: Node, id_: ChannelId) -> Phase:
+def phase(node: Node, id_: ChannelId) -> Phase:
     return node.service.book.actors[id_].channel.phase
 
 
@@ -168,6 +168,6 @@ def test_nothing_is_forgotten_by_a_copy_that_may_not_know(folder: Path):
         await acceptor.until(lambda: opened in acceptor.service.book.actors)
         await acceptor.service.book.actors[opened].ask(Recover(reason="an old copy"))
         await trio.sleep(300)
-        assert _phase(acceptor, opened) is Phase.FROZEN
+        assert phase(acceptor, opened) is Phase.FROZEN
 
     simulate(program, folder)

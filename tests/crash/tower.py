@@ -6,7 +6,6 @@ It is a `Node` like the others, so it dies, comes back and is kept apart like th
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -53,14 +52,8 @@ class Tower(Node):
 
         @asynccontextmanager
         async def store(path: Path, domain: Domain, tower: NodeId) -> AsyncIterator[TowerStore]:
-            stack = AsyncExitStack()
-            with sim.no_jump():
-                opened = await stack.enter_async_context(open_store(path, domain=domain, tower=tower))
-            try:
+            async with open_store(path, domain=domain, tower=tower) as opened:
                 yield TurnedStore(opened._connection, opened._bell)
-            finally:
-                with sim.no_jump():
-                    await stack.__aexit__(*sys.exc_info())
 
         class Status(trio.TaskStatus[TowerReady]):
             def started(self, value: TowerReady | None = None) -> None:

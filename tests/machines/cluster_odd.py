@@ -129,7 +129,7 @@ class Odd:
         await trio.sleep(6)
         word = self.sim.chain.model.channels[name]
         self.met["victims asleep"] += 1
-        if old.balance > newest.balance:  # else nothing was at stake, and the tower need not have known the newest
+        if old.current.version < newest.current.version:
             if word.version == old.current.version:
                 raise Unlawful(f"I26: an old state, v{word.version}, stands although a tower guards")
             self.met["saved by the tower"] += 1

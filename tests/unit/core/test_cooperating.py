@@ -13,9 +13,9 @@ from channeld.core import effects as note
 from channeld.core.channel import Body, Phase, next_version
 from channeld.core.closing import CloseAct, CooperateAct, Margins, due
 from channeld.core.cooperating import LONGEST, SKEW
-from channeld.core.events import CloseAlone, Fail, Leave, Propose, SeenCooperated, SeenHead
+from channeld.core.events import CloseAlone, Fail, Leave, Propose, SeenCooperated, SeenDeposit, SeenHead
 from channeld.core.messages import Ack, Commit, CoopNo, CoopPropose, CoopSign, Fault, Transfer
-from tests.roles import PERIOD, START, STRANGER_KEY, Pair, name, offer, open_pair, pay
+from tests.roles import PERIOD, START, STRANGER_KEY, Pair, name, offer, open_pair, pair, pay
 from tests.unit.core.test_updating import signed
 
 MARGINS = Margins(inclusion=60, skew=10, period=PERIOD)  # type: ignore[arg-type]
@@ -133,6 +133,25 @@ def test_r12_any_other_offer_gets_coop_no(change: dict[str, int]):
 def test_r12_r14_validity_boundaries_are_signed(valid: int):
     both, offered = asking()
     assert isinstance(both.acceptor.got(replace(offered, valid_until=Timestamp(valid))).sends[0], CoopSign)
+
+
+def test_r12_where_nobody_has_paid_in_nothing_is_signed():
+    """A stranger opens, pays nothing, and offers to close together."""
+    both = pair()
+    both.connect()
+    both.pump()
+    asked = CoopPropose(
+        version=Version(0),
+        hash=both.acceptor.channel.current.body_hash,
+        coop_version=Version(3),
+        net=0,
+        valid_until=Timestamp(START + 60),
+    )
+    done = both.acceptor.got(asked)
+    assert done.sends == (CoopNo(coop_version=Version(3)),)
+    assert both.acceptor.channel.top[0] == 0
+    both.acceptor.do(SeenDeposit(deposit_a=Amount(1), deposit_b=Amount(0)))  # the same, paid into
+    assert isinstance(both.acceptor.got(asked).sends[0], CoopSign)
 
 
 @pytest.mark.parametrize("busy", ["queue", "outstanding", "live", "alone"])

@@ -25,6 +25,7 @@ from channeld.chain.devchain import DEV_CHAIN_ID, serve_devchain
 from channeld.chain.rpc import Rpc
 from channeld.core.channel import Channel, Phase
 from channeld.core.events import Fulfil, SeenDeposit
+from channeld.node import tower_link
 from channeld.node.ledger import Book
 from channeld.node.loop import Actor
 from channeld.node.tower_link import Link
@@ -231,6 +232,28 @@ async def test_a_pure_payer_uploads_once_and_stays_guarded(world: World) -> None
         assert (info["channels"], info["behind"], info["value_at_risk"]) == (1, 0, "0")
         # Whoever waits for the newest state gets it uploaded.
         assert await payer.towers.covered(payer.channel.id, payer.channel.current.version, 5)
+        assert (await rows(tower))[0].seq == 2
+
+
+async def test_with_nothing_at_stake_the_newest_state_is_brought_later(world: World, monkeypatch: Any) -> None:
+    """Else a peer that loses by an older state could still have it stand while we sleep, and we could not open it."""
+    both = players(world.domain)
+    monkeypatch.setattr(tower_link, "IDLE", 0.1)
+    async with world.tower() as tower, client(world, both, Side.A) as payer:
+        await payer.towers.add(uri(tower))
+        payer.give(5, 1)
+        await payer.covered()
+        payer.give(5, 2)
+        await trio.sleep(0.5)
+        assert (await rows(tower))[0].seq == 1
+        begun = payer.view.now
+        payer.view.clock = lambda: begun + tower_link.CATCH_UP
+
+        async def newest() -> bool:
+            held = payer.link(tower.node_id).state.held
+            return held is not None and held.version == payer.channel.current.version
+
+        await eventually(newest)
         assert (await rows(tower))[0].seq == 2
 
 
