@@ -91,7 +91,7 @@ class Openings:
         self._randomness, self._start, self._nursery = randomness, start, nursery
         self._contracts: Contracts = chain.contracts
         self._reserve, self._unpaid = reserve, unpaid
-        self._allowance = trio.Lock()
+        self._allowance, self._agreeing = trio.Lock(), trio.Lock()
         self._to_match: dict[ChannelId, Amount] = {}
         self._to_fund: dict[ChannelId, Amount] = {}
         self._funding: dict[ChannelId, tuple[Address, Amount]] = {}
@@ -313,6 +313,10 @@ class Openings:
             ours.answered.set()
 
     async def _agreed(self, line: Line, said: wire.ChannelAgreed) -> None:
+        async with self._agreeing:  # one at a time, or all would find the room that is left for one
+            await self._agree(line, said)
+
+    async def _agree(self, line: Line, said: wire.ChannelAgreed) -> None:
         name = (line.peer, said.channel_id)
         theirs = self._theirs.get(name)  # it keeps its nonce taken until the channel does
         if theirs is None:

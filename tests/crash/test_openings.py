@@ -46,9 +46,10 @@ def test_what_was_begun_while_there_was_room_is_not_agreed_when_there_is_none(fo
             for _ in range(unpaid.OF_PEER):
                 await stranger.begin(acceptor)
             assert stranger.codes(wire.OpenRefused) == []
-        for stranger in crowd:
-            for channel in stranger.begun(acceptor):
-                await stranger.agree(acceptor, channel)
+        async with trio.open_nursery() as at_once:
+            for stranger in crowd:
+                for channel in stranger.begun(acceptor):
+                    at_once.start_soon(stranger.agree, acceptor, channel)
         assert len(acceptor.service.book.actors) == unpaid.OF_ORIGIN
         assert acceptor.service.openings._theirs == {}
         assert set(crowd[-1].codes(wire.Error)) == {"too_many_openings"}
