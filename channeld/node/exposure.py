@@ -2,8 +2,8 @@
 
 The other side may close with any state we ever signed; a tower beats those below the version it holds. So at stake is
 what we have now less the least we had in any state from that version on. A pure payer has nothing at stake, and its
-tower needs no newer state. Our own unsigned and unanswered payments count as given already: losing them to the peer is
-what we wanted.
+tower may have a newer state later (`tower_link.CATCH_UP`). Our own unsigned and unanswered payments count as given
+already: losing them to the peer is what we wanted.
 
 `History` is told of each saved turn. A turn may sign a state that is gone again at its end (a proposal that lost a
 crossing, R1); what such a state could have said at worst is taken for what it said.

@@ -1,9 +1,9 @@
 """Our watchtowers: which they are, what they hold, and how much a theft could cost us while they lag behind.
 
 A tower gets one link per channel (`tower_link`), each with a key and a connection of its own, so that the tower cannot
-tell that two channels are ours. Towers are told of a state when there is something to lose (`exposure`): a node that
-only pays uploads once. The first tower may answer a close at once, each further one a quarter of the challenge period
-later, so that they do not pay for the same challenge.
+tell that two channels are ours. Towers are told of a state at once when there is something to lose (`exposure`), else
+within ten minutes: a node that only pays uploads seldom. The first tower may answer a close at once, each further one a
+quarter of the challenge period later, so that they do not pay for the same challenge.
 """
 
 from __future__ import annotations
