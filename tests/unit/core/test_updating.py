@@ -363,6 +363,18 @@ def test_r5_an_ack_without_signature_or_receipt_freezes():
         assert both.opener.channel.current.version == 0
 
 
+@pytest.mark.parametrize(("version", "phase"), [(5, Phase.FROZEN), (0, Phase.OPEN)])
+def test_r5_an_ack_is_of_the_version_it_names(version: int, phase: Phase):
+    """A signature that would do for what we have proposed does not stand for another version."""
+    both = open_pair()
+    both.do(Side.A, offer(10))
+    ack = both.acceptor.got(both.do(Side.A, Propose()).sends[0]).sends[0]
+    assert isinstance(ack, Ack)
+    both.opener.got(replace(ack, version=Version(version)))
+    channel = both.opener.channel
+    assert (channel.phase, channel.current.version, channel.outstanding_version) == (phase, 0, 3)
+
+
 def test_r5_a_commit_without_transfers_needs_no_receipt():
     both = open_pair()
     both.do(Side.A, offer(10))
