@@ -80,7 +80,8 @@ async def open_(sim: Sim, actor: type[Actor]) -> Played:
     if await payer.transfer(opened, [5], "first") == "failed":
         raise Unlawful("a new channel does not pay")
     paid_into = [name for name, channel in sim.chain.model.channels.items() if channel.holds]
-    asked = payer.service.store.rows("SELECT key FROM asked")  # a caller that has waited in vain asks under a new one
+    payer_up = await payer.ready()
+    asked = payer_up.store.rows("SELECT key FROM asked")  # a caller that has waited in vain asks under a new one
     if opened.hex() not in paid_into or len(paid_into) > len(asked):
         raise Unlawful(f"{len(asked)} channels were asked for, {len(paid_into)} have money in them")
     await quiet((payer, payee))
@@ -172,7 +173,7 @@ async def parts(sim: Sim, actor: type[Actor]) -> Played:
         sim.watching = True
         await service.book.actors[id_].ask(offer)
     await quiet((payer, payee))
-    paid = payee.service.store.rows("SELECT state FROM invoices")[0][0] == "paid"
+    paid = (await payee.ready()).store.rows("SELECT state FROM invoices")[0][0] == "paid"
     return Played(honest=(payer, payee), won={"payer": -100 * paid, "payee": 100 * paid})
 
 
@@ -282,7 +283,7 @@ async def secret(sim: Sim, actor: type[Actor]) -> Played:
     (payer, hub, payee), asked = await _withheld(sim, actor)
     sim.watching = True
     await payer.pay(asked["invoice"], 400)
-    (right,) = payee.service.book.actors
+    (right,) = (await payee.ready()).book.actors
     await payee.ask("close_channel", channel_id=right, force=True, timeout=0)
     for node in (payee, hub):
         await node.until(lambda node=node: node.channel(right)["state"] == "closed")  # type: ignore[misc]
