@@ -6,9 +6,10 @@ stranger one more message, so a frozen one counts too.
 
 Without an end, whoever fills the places once would keep everybody out for good. So one that is still only words after
 `LASTS` is forgotten. Nothing was signed in it and nothing of ours is in it. What the opener has put in without the
-agreed memo, or puts in after that, is the opener's own, and a close without a state returns it. A peer that is there is
-told, and freezes its side. One in recovery is not forgotten, since what went into it may be younger than our copy, nor
-one that we are closing, in which our bond may be.
+agreed memo, or puts in after that, is the opener's own, and a close without a state returns it; what it has put in for
+us is no reason to keep a place for it, as we put in nothing before it has. A peer that is there is told, and freezes
+its side. One in recovery is not forgotten, since what went into it may be younger than our copy, nor one that we are
+closing, in which our bond may be.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class Unpaid:
         try:
             for actor in over[:AT_ONCE]:
                 word = await self._chain.channel(actor.channel.id)
-                if word.deposit_b or word.version or word.deadline or word.flags or any(word.record):
+                if word.version or word.deadline or word.flags or any(word.record):
                     continue  # on its way to an end by the chain's word
                 if await actor.retire(self._may_go):
                     await self._forget(actor)

@@ -169,12 +169,15 @@ def test_we_match_no_more_than_the_opener_has_paid_in_and_nothing_in_a_frozen_ch
     simulate(program, folder)
 
 
-def test_deposits_without_the_agreed_memo_take_no_places_for_good(folder: Path):
+@pytest.mark.parametrize("side", Side)
+def test_deposits_without_the_agreed_memo_take_no_places_for_good(folder: Path, side: Side):
+    """Be it that the stranger pays in for itself or, a present, for us."""
+
     async def program(sim: Sim) -> None:
         opener, acceptor = await sim.node("opener"), await sim.node("acceptor")
         opened = [await words(opener, acceptor) for _ in range(unpaid.OF_PEER)]
         for id_ in opened:
-            channel = opener.service.book.actors[id_].channel
+            channel = replace(opener.service.book.actors[id_].channel, we=side)
             await opener.within(
                 lambda service, channel=channel: service.openings._deposit(channel, Amount(1), "bad", bytes(192))  # type: ignore[misc]
             )
