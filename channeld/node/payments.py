@@ -1,8 +1,10 @@
 """A payment of our own: find a way, offer a lock, learn from what comes back, try again, tell one outcome.
 
-The payer fixes amount, fee budget and deadline before any peer speaks. A payment is a row before its first lock is
-offered; each attempt is a row in the transaction that queues its lock. While an attempt is out there is no other,
-so at most one lock can be taken, and its preimage is the proof of payment. After a restart the same loop goes on.
+The payer fixes amount, fee budget and deadline before any peer speaks. A payment becomes a row in the transaction that
+queues its first lock, each further attempt in that of its own lock: nothing is offered that is not on disk, and a
+payment that goes well costs no transaction of its own. While an attempt is out there is no other, so at most one lock
+can be taken, and its preimage is the proof of payment. What comes back calls the next attempt; after a restart the
+payments that are pending go on in the same way.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Any, Final
 import trio
 
 from channeld.base.digests import Domain
-from channeld.base.errors import ChanneldError, Malformed, Refused
+from channeld.base.errors import Malformed, Refused
 from channeld.base.pack import pack, unpack
 from channeld.base.units import Address, Amount, ChannelId, LockKey, NodeId, Preimage, Seconds, Side, Timestamp
 from channeld.core.channel import Channel, Session
@@ -94,15 +96,19 @@ def payment_of(row: Sequence[Any]) -> Payment:
     )
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, kw_only=True)
 class _Running:
-    """A payment whose outcome is open. `returned` brings the reason of an attempt that came back."""
+    """A payment whose outcome is open."""
 
+    asked: Invoice
+    payment: Payment
+    """As it began."""
+    fresh: Batch | None = None
+    """What makes its row, until that is saved."""
+    exclude: set[Direction] = field(default_factory=set)
+    tried: int = 0
     done: trio.Event = field(default_factory=trio.Event)
-    back: trio.Event = field(default_factory=trio.Event)
-    returned: tuple[Name, bytes] | None = None
-    fulfilled: bool = False
-    """Its outcome is on disk: paid, or not to be known."""
+    """Its outcome is on disk: paid, failed, or not to be known."""
 
 
 class Payments:
@@ -128,21 +134,40 @@ class Payments:
 
     # -- asked from outside
 
-    async def pay(self, text: str, amount: Amount | None, max_fee: Amount | None, timeout: int) -> Payment:
+    async def pay(
+        self,
+        text: str,
+        amount: Amount | None,
+        max_fee: Amount | None,
+        timeout: int,
+        *,
+        again: bool = True,
+        claim: Batch | None = None,
+    ) -> Payment:
         """Pay an invoice and wait for the outcome. Asked again, it tells the first outcome again.
+
+        Args:
+            again: whether the caller knows that it may have been asked before; else a paid invoice is refused.
+            claim: saved with the payment's row.
 
         Refused: the codes of `pay_invoice` in api.schema.
         """
         asked = self.read(text)
-        if asked.payment_hash not in self._running:  # else somebody has just asked, and it may not be saved yet
+        running = self._running.get(asked.payment_hash)  # perhaps somebody has just asked, and it is not saved yet
+        if running is None:
             found = self.find(asked.payment_hash)
             if found is None or found.state == "failed":
-                await self._begin(asked, text, amount, max_fee, timeout)
-        running = self._running.get(asked.payment_hash)
+                running = self._begin(asked, text, amount, max_fee, timeout, claim)
+            elif found.state == "succeeded" and not again:
+                raise Refused(
+                    "invoice_paid", "this invoice was paid by us already", "channeld payments shows the payment"
+                )
         if running is not None:
             with trio.move_on_after(timeout + 5):
                 await running.done.wait()
         found = self.find(asked.payment_hash)
+        if found is None and running is not None:  # the disk has not answered in all that time
+            return running.payment
         if found is None:
             raise Refused("payment_failed", "the payment was not begun")
         if found.state == "failed":
@@ -169,9 +194,15 @@ class Payments:
         rows = self._store.rows(f"SELECT {_COLUMNS} FROM payments WHERE hash = ?", hash_)
         return payment_of(rows[0]) if rows else None
 
-    async def _begin(
-        self, asked: Invoice, text: str, amount: Amount | None, max_fee: Amount | None, timeout: int
-    ) -> None:
+    def _begin(
+        self,
+        asked: Invoice,
+        text: str,
+        amount: Amount | None,
+        max_fee: Amount | None,
+        timeout: int,
+        claim: Batch | None,
+    ) -> _Running:
         self._world.must_be_safe()
         now = self._world.now
         if asked.payee == self._us:
@@ -185,117 +216,133 @@ class Payments:
             raise Refused("amount_required", "the invoice leaves the amount to the payer", "name an amount")
         if asked.payment_hash in self._world.registered:
             raise Refused("invoice_paid", "the invoice's preimage is public already", "ask for a new one")
-        budget = max_fee if max_fee is not None else Amount(max(pays // 100, 1_000))
-        self._count += 1
-        batch = Batch()
-        batch.add("DELETE FROM payments WHERE hash = ? AND state = 'failed'", asked.payment_hash)
-        batch.add(
-            f"INSERT INTO payments (n, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 'pending', x'', '', '', ?, 0)",
-            *(self._count, asked.payment_hash, text, asked.token, asked.payee, wide(pays), wide(0), wide(budget)),
-            *(now + timeout, now),
+        payment = Payment(
+            hash=asked.payment_hash,
+            invoice=text,
+            token=asked.token,
+            payee=asked.payee,
+            amount=pays,
+            fee=Amount(0),
+            max_fee=max_fee if max_fee is not None else Amount(max(pays // 100, 1_000)),
+            give_up=Timestamp(now + timeout),
+            hops=0,
+            state="pending",
+            preimage=b"",
+            code="",
+            text="",
+            at=now,
+            settled_at=Timestamp(0),
         )
-        running = self._running[asked.payment_hash] = _Running()
-        try:
-            await self._store.commit(batch)
-        except ChanneldError:
-            del self._running[asked.payment_hash]
-            running.done.set()
-            raise
-        self._nursery.start_soon(self._drive, asked, running)
+        row = self._row(payment)
+        if claim is not None:
+            row.extend(claim)
+        running = _Running(asked=asked, payment=payment, fresh=row)
+        self._running[asked.payment_hash] = running
+        self._try(running)
+        return running
+
+    def _row(self, payment: Payment) -> Batch:
+        """What makes the row of a payment that begins; one that failed makes room."""
+        self._count += 1
+        row = Batch()
+        row.add("DELETE FROM payments WHERE hash = ? AND state = 'failed'", payment.hash)
+        row.add(
+            f"INSERT INTO payments (n, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 'pending', x'', '', '', ?, 0)",
+            *(self._count, payment.hash, payment.invoice, payment.token, payment.payee),
+            *(wide(payment.amount), wide(0), wide(payment.max_fee), payment.give_up, payment.at),
+        )
+        return row
 
     def resume(self) -> None:
         """After a restart: go on with what was pending."""
         for row in self._store.rows(f"SELECT {_COLUMNS} FROM payments WHERE state = 'pending'"):
             payment = payment_of(row)
-            running = self._running[payment.hash] = _Running()
+            running = self._running[payment.hash] = _Running(asked=self.read(payment.invoice), payment=payment)
             out = self._store.rows(
                 "SELECT channel, lock FROM attempts WHERE hash = ? AND state = 'offered'",
                 payment.hash,
             )
-            self._nursery.start_soon(self._drive, self.read(payment.invoice), running, bool(out))
+            if not out:
+                self._try(running)
 
     # -- heard from the book
 
     def fulfilled(self, hash_: LockKey, preimage: Preimage) -> None:
-        running = self._running.pop(hash_, None)
-        if running is not None:
-            running.fulfilled = True
-            running.back.set()
-            running.done.set()
-
-    def returned(self, name: Name, hash_: LockKey, reason: bytes) -> None:
-        running = self._running.get(hash_)
-        if running is not None and running.returned is None:
-            running.returned = (name, reason)
-            running.back.set()
+        self._over(hash_)
 
     def forgotten(self, hash_: LockKey) -> None:
         """In recovery: it may have been paid, so it is not tried again."""
+        self._over(hash_)
+
+    def returned(self, name: Name, hash_: LockKey, reason: bytes) -> None:
+        running = self._running.get(hash_)
+        if running is not None:
+            running.fresh = None  # it was saved, with the attempt that has come back
+            code, text, final = self._lesson(name, reason, running.exclude)
+            if final:
+                self._fail(running, code, text)
+            else:
+                self._try(running, code, text)
+
+    def _over(self, hash_: LockKey) -> None:
         running = self._running.pop(hash_, None)
         if running is not None:
-            running.fulfilled = True
-            running.back.set()
             running.done.set()
 
-    # -- the loop of one payment
+    # -- the attempts of one payment
 
-    async def _drive(self, asked: Invoice, running: _Running, out: bool = False) -> None:
-        code, text = "payment_failed", "no attempt could be made"
-        exclude: set[Direction] = set()
-        for _ in range(MAX_ATTEMPTS):
-            if not out:
-                payment = self.find(asked.payment_hash)
-                if payment is None or self._world.now > payment.give_up:
-                    code = "payment_timeout"
-                    break
-                try:
-                    await self._attempt(asked, payment, exclude)
-                except Refused as fault:
-                    code, text = _NO_WAY.get(fault.code, fault.code), fault.text
-                    break
-            await running.back.wait()
-            if running.fulfilled or running.returned is None:
-                return
-            name, reason = running.returned
-            running.returned, running.back, out = None, trio.Event(), False
-            code, text, final = self._lesson(name, reason, exclude)
-            if final:
-                break
-        await self._fail(asked.payment_hash, code, text)
+    def _try(self, running: _Running, code: str = "payment_failed", text: str = "no attempt could be made") -> None:
+        """Make the next attempt. If there is to be none, the payment has failed: by `code` and `text` of the last."""
+        if running.tried >= MAX_ATTEMPTS:
+            self._fail(running, code, text)
+        elif self._world.now > running.payment.give_up:
+            self._fail(running, "payment_timeout", text)
+        else:
+            running.tried += 1
+            try:
+                self._attempt(running)
+            except Refused as fault:
+                self._refused(running, fault)
 
-    async def _fail(self, hash_: LockKey, code: str, text: str) -> None:
-        batch = Batch()
+    def _refused(self, running: _Running, fault: Refused) -> None:
+        """There is no way, or our own channel will not take it."""
+        self._fail(running, _NO_WAY.get(fault.code, fault.code), fault.text)
+
+    def _fail(self, running: _Running, code: str, text: str) -> None:
+        hash_ = running.asked.payment_hash
+        batch = running.fresh or Batch()
         batch.add(
             "UPDATE payments SET state = 'failed', code = ?, text = ?, settled_at = ? "
             "WHERE hash = ? AND state = 'pending'",
             *(code, text[:500], self._world.now, hash_),
         )
         self._book.events.add(batch, "payment_failed", payment_hash=hash_, code=code)
+        self._nursery.start_soon(self._save_failed, hash_, batch)
+
+    async def _save_failed(self, hash_: LockKey, batch: Batch) -> None:
         await self._store.commit(batch)
         self._book.events.ring()
-        running = self._running.pop(hash_, None)
-        if running is not None:
-            running.done.set()
+        self._over(hash_)
 
-    async def _attempt(self, asked: Invoice, payment: Payment, exclude: set[Direction]) -> None:
-        """One lock on its way; Refused if there is no way or our own channel will not take it."""
+    def _attempt(self, running: _Running) -> None:
+        """One lock on its way; Refused if there is no way. It is saved with the payment's row, or is not made."""
         self._world.must_be_safe()
-        now = self._world.now
+        asked, now = running.asked, self._world.now
         route = find_route(
             self._graph,
             source=self._us,
             target=asked.payee,
             token=asked.token,
-            amount=payment.amount,
+            amount=running.payment.amount,
             final_expiry_delta=Seconds(asked.min_final_delta + 3 * self._world.network.clock_skew),
             own_channels=self._own_channels(),
-            max_fee=payment.max_fee,
+            max_fee=running.payment.max_fee,
             now=now,
             hints=_hints(asked),
-            exclude=exclude,
+            exclude=running.exclude,
             liquidity=self.liquidity,
         )
-        built = self._onion(asked, payment, route, now)
+        built = self._onion(asked, running.payment.amount, route, now)
         hops = [[hop.channel_id, int(hop.side), hop.source, hop.target, str(hop.amount)] for hop in route.hops]
         saved = pack([list(built.secrets), hops])
         tag = self._book.tag(Attempt(hash=asked.payment_hash, route=saved))
@@ -308,17 +355,20 @@ class Payments:
             onion=built.packet,
         )
         writes = Batch()
+        if running.fresh is not None:
+            writes.extend(running.fresh)
         writes.add(
             "UPDATE payments SET fee = ?, hops = ? WHERE hash = ?",
             *(wide(route.fee), len(route.hops), asked.payment_hash),
         )
-        try:
-            await self._book.actors[first.channel_id].ask(offer, writes=writes)
-        except ChanneldError:
-            self._book.untag(tag)
-            raise
 
-    def _onion(self, asked: Invoice, payment: Payment, route: Route, now: Timestamp) -> onion.Built:
+        def refused(fault: Refused) -> None:
+            self._book.untag(tag)
+            self._refused(running, fault)
+
+        self._book.actors[first.channel_id].post(offer, writes=writes, on_refusal=refused)
+
+    def _onion(self, asked: Invoice, total: Amount, route: Route, now: Timestamp) -> onion.Built:
         payloads: list[tuple[NodeId, bytes]] = []
         for hop, onward in zip(route.hops, route.hops[1:], strict=False):
             told = ForwardPayload(
@@ -332,7 +382,7 @@ class Payments:
             amount=last.amount,
             expiry=Timestamp(now + last.expiry_delta),
             payment_secret=asked.payment_secret,
-            total=payment.amount,
+            total=total,
         )
         payloads.append((last.target, payload.encode(final)))
         while True:

@@ -354,29 +354,24 @@ class Service:
     ) -> Json:
         asked = self.payments.read(invoice)
         request = ["pay", invoice, None if amount is None else str(amount)]
-        async with self._once(idempotency_key):
-            told = self._answered(idempotency_key, request)
-            found = self.payments.find(asked.payment_hash)
-            if told is None and found is not None and found.state == "succeeded":
-                raise Refused(
-                    "invoice_paid",
-                    "this invoice was paid by us already",
-                    "channeld payments shows the payment",
-                )
-            if told is not None and found is not None and found.state == "failed":
-                raise Refused(found.code or "payment_failed", found.text, "a new key tries again; nothing was paid")
-            if told is None:
-                await self._remember(idempotency_key, request, {})
         pays = asked.amount if asked.amount is not None else amount
         budget = max_fee
         if budget is None and pays is not None:
             budget = pays * self.config.max_fee_ppm // 1_000_000 + self.config.max_fee_base
-        done = await self.payments.pay(
-            invoice,
-            None if amount is None else Amount(amount),
-            None if budget is None else Amount(budget),
-            timeout,
-        )
+        async with self._once(idempotency_key):
+            told = self._answered(idempotency_key, request)
+            if told is not None:
+                found = self.payments.find(asked.payment_hash)
+                if found is not None and found.state == "failed":
+                    raise Refused(found.code or "payment_failed", found.text, "a new key tries again; nothing was paid")
+            done = await self.payments.pay(
+                invoice,
+                None if amount is None else Amount(amount),
+                None if budget is None else Amount(budget),
+                timeout,
+                again=told is not None,
+                claim=self._claim(idempotency_key, request, {}) if told is None else None,
+            )
         return shown.payment_of(done, self.config.network, asked.description)
 
     async def send_transfers(self, *, channel_id: bytes, transfers: Sequence[Mapping[str, Any]], wait: bool) -> Json:
@@ -557,10 +552,14 @@ class Service:
 
     @staticmethod
     def _claim(key: str | None, request: Sequence[object], answer: Json, *, lasts: bool = False) -> Batch:
-        """The row that keeps an answer under its key. It belongs into the transaction of what was asked for."""
+        """The row that keeps an answer under its key. It belongs into the transaction of what was asked for.
+
+        `_once` sees to it that there is no other under that key; a second would be passed over, not stop a channel."""
         batch = Batch()
         if key is not None:
-            batch.add("INSERT INTO asked VALUES (?, ?, ?, ?)", key, _print(request), json.dumps(answer), int(lasts))
+            batch.add(
+                "INSERT OR IGNORE INTO asked VALUES (?, ?, ?, ?)", key, _print(request), json.dumps(answer), int(lasts)
+            )
             oldest = "(SELECT max(rowid) FROM asked) - ?"
             batch.add(f"DELETE FROM asked WHERE rowid <= {oldest} AND lasts = 0", KEPT_ANSWERS)
         return batch

@@ -15,12 +15,10 @@ from __future__ import annotations
 import logging
 import secrets
 import sqlite3
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import resources
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +35,8 @@ SCHEMA: Final = 4
 MEMORY: Final = ":memory:"
 MAX_JOINED: Final = 4_096
 """Most statements that one transaction joins, so that nobody waits for a very long one."""
+SMALL: Final = 16
+"""A transaction of fewer statements, with nobody behind it, is synced on the spot: a thread would cost more."""
 
 _LAWS: Final = (sqlite3.IntegrityError, sqlite3.DataError, OverflowError, UnicodeEncodeError)
 """What a batch itself is to blame for: a law of the schema, or a value that no column can hold."""
@@ -87,7 +87,6 @@ class SqliteStore:
         self._busy = False
         self._failed: StoreFailed | None = None
         self._fallen = trio.Event()
-        self._lock = threading.Lock()
         try:
             self._writer = _open(path, connect, _migrate)
             self._reader = self._writer if str(path) == MEMORY else _open(path, connect)
@@ -104,10 +103,9 @@ class SqliteStore:
 
     def close(self) -> None:
         """After the last commit. Leaves one file, without journal."""
-        with self._lock:
-            if self._reader is not self._writer:
-                self._reader.close()
-            self._writer.close()
+        if self._reader is not self._writer:
+            self._reader.close()
+        self._writer.close()
 
     async def commit(self, batch: Batch) -> None:
         mine = _Waiting(batch)
@@ -139,10 +137,12 @@ class SqliteStore:
         while self._waiting and (not taken or size < MAX_JOINED):
             taken.append(self._waiting.pop(0))
             size += len(taken[-1].batch.writes)
-        if len(taken) == 1 and not self._waiting and size < 16:
-            self._write(taken)
-        else:
-            await trio.to_thread.run_sync(self._write, taken)
+        if self._fill(taken):
+            in_memory = self._reader is self._writer  # nothing to sync, and a reader would see what stands open
+            if in_memory or (len(taken) == 1 and not self._waiting and size < SMALL):
+                self._sync(taken)
+            else:
+                await trio.to_thread.run_sync(self._sync, taken)
         for one in taken:
             one.written = True
             one.turn.set()
@@ -150,23 +150,43 @@ class SqliteStore:
             self._fallen.set()
 
     def _write(self, taken: list[_Waiting]) -> None:
+        if self._fill(taken):
+            self._sync(taken)
+
+    def _fill(self, taken: list[_Waiting]) -> bool:
+        """Run the statements of a transaction, which then stands open. False: it does not, and all have had their turn.
+
+        This is done by whoever calls and not in the thread that syncs: there each statement would wait for the
+        interpreter, which the thread gives away and asks for again round every call of SQLite.
+        """
         if self._failed is not None:
             for one in taken:
                 one.fault = self._failed
-            return
+            return False
+        return self._tried(taken, partial(self._run, [one.batch for one in taken]))
+
+    def _sync(self, taken: list[_Waiting]) -> bool:
+        """Commit what `_fill` has left open."""
+        return self._tried(taken, self._commit)
+
+    def _tried(self, taken: list[_Waiting], act: Callable[[], None]) -> bool:
         try:
-            self._transact([one.batch for one in taken])
+            act()
         except _LAWS as fault:
             if len(taken) == 1:
                 taken[0].fault = Broken(f"the database refuses: {fault}")
-                return
+                return False
             for one in taken:
                 self._write([one])
+            return False
         except StoreFailed as fault:
             self._fail(taken, fault)
+            return False
         except sqlite3.Error as fault:
             text = f"the database cannot be written: {fault}; nothing more is signed"
             self._fail(taken, StoreFailed("disk_failed", text, "make room or mend the disk, then start again"))
+            return False
+        return True
 
     def _fail(self, taken: list[_Waiting], fault: StoreFailed) -> None:
         """From here on nothing is accepted: a transaction that failed may be on disk or not."""
@@ -181,18 +201,29 @@ class SqliteStore:
         if self._failed is not None:
             raise self._failed
 
-    def _transact(self, batches: list[Batch]) -> None:
-        with self._lock:
-            cursor = self._writer.cursor()
-            cursor.execute("BEGIN IMMEDIATE")
-            try:
-                self._must_own(cursor)
-                for sql, writes in groupby((one for batch in batches for one in batch.writes), key=itemgetter(0)):
-                    cursor.executemany(sql, (values for _, values in writes))
-                cursor.execute("COMMIT")
-            finally:
-                if self._writer.in_transaction:
-                    cursor.execute("ROLLBACK")
+    def _run(self, batches: list[Batch]) -> None:
+        cursor = self._writer.cursor()
+        cursor.execute("BEGIN IMMEDIATE")
+        done = False
+        try:
+            self._must_own(cursor)
+            for batch in batches:
+                for sql, values in batch.writes:
+                    cursor.execute(sql, values)
+            done = True
+        finally:
+            if not done:
+                self._roll_back()
+
+    def _commit(self) -> None:
+        try:
+            self._writer.execute("COMMIT")
+        finally:
+            self._roll_back()
+
+    def _roll_back(self) -> None:
+        if self._writer.in_transaction:
+            self._writer.execute("ROLLBACK")
 
     def _must_own(self, cursor: sqlite3.Cursor) -> None:
         """Inside the transaction, which nobody can overtake."""
@@ -253,10 +284,7 @@ class SqliteStore:
             raise mine.fault
 
     def rows(self, sql: str, *values: Any) -> Sequence[Row]:
-        if self._reader is not self._writer:
-            return self._reader.execute(sql, values).fetchall()
-        with self._lock:
-            return self._reader.execute(sql, values).fetchall()
+        return self._reader.execute(sql, values).fetchall()
 
     def channels(self) -> Iterator[Channel]:
         signed = {id_: (version, digest) for id_, version, digest in self.rows("SELECT * FROM signed")}
