@@ -7,6 +7,7 @@ second one does not wait. The data directory belongs to one process, which holds
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from channeld.api.schema import Schema
 
 LOCK: Final = "lock"
+COLLECT: Final = (50_000, 20, 50)
+"""Python's collector of cycles runs so seldom, and never over what stood when the service was ready: almost nothing
+here is a cycle, and a walk over ten thousand channels would hold up every payment."""
 
 Start = Callable[..., Awaitable[None]]
 """Takes `task_status` and reports with it; runs until cancelled or until it was told to stop."""
@@ -110,6 +114,7 @@ def serve(
     """
     import trio
 
+    gc.set_threshold(*COLLECT)
     trio.run(partial(_serve, start, socket, schema, here, service_of))
 
 
@@ -127,6 +132,7 @@ async def _serve(
             nursery.start_soon(_watch, signals, over, beginning, nursery.cancel_scope)
             with beginning:
                 service = service_of(await nursery.start(_living, start, over))
+            gc.freeze()
             if not over.is_set():
                 async with trio.open_nursery() as api:
                     await api.start(partial(serve_api, service, socket, schema=schema))

@@ -97,8 +97,12 @@ class Body:
     def locked(self, sender: Side) -> Amount:
         return self.locked_ab if sender is Side.A else self.locked_ba
 
+    @cached_property
+    def _count_a(self) -> int:
+        return sum(side is Side.A for side, _ in self.locks)
+
     def count(self, sender: Side) -> int:
-        return sum(1 for lock in self.locks.values() if lock.sender is sender)
+        return self._count_a if sender is Side.A else len(self.locks) - self._count_a
 
     def balance(self, side: Side, deposit: int) -> int:
         """What `side` may still spend, given its deposit; may come out negative for a forbidden body."""

@@ -12,14 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-import trio
-
 from channeld.base.digests import Lock
 from channeld.base.errors import Malformed
 from channeld.base.keys import Key
 from channeld.base.units import Address, Amount, ChannelId, LockId, LockKey, Preimage, Timestamp
 from channeld.core.channel import Channel, Phase, Session
-from channeld.core.events import Fail, Offer
+from channeld.core.events import Event, Fail, Fulfil, Offer
 from channeld.core.updating import our_locks
 from channeld.node.jamming import USUAL, Held, Limits, Room, Traffic
 from channeld.node.ledger import Book, Forward
@@ -27,7 +25,7 @@ from channeld.node.world import World
 from channeld.storage.store import Batch, Store, narrow, wide
 from channeld.wire import onion, payload
 from channeld.wire.failure import FailureCode
-from channeld.wire.payload import FinalPayload, ForwardPayload
+from channeld.wire.payload import FinalPayload, ForwardPayload, Payload
 from routing.fees import Policy
 
 log = logging.getLogger(__name__)
@@ -65,6 +63,15 @@ class _Part:
     at: Timestamp
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Opened:
+    """What an onion told us, or why it is given back; `secret` is empty if it did not open at all."""
+
+    told: Payload | FailureCode
+    onward: bytes | None = None
+    secret: bytes = b""
+
+
 class Desk:
     """Decides arrivals. `policy` is what we ask for forwarding out of a channel; `costs` what resolving one lock of a
     token on chain costs, in its base units; `short` why the account could not enforce a further lock, or None."""
@@ -87,37 +94,70 @@ class Desk:
         self._traffic = Traffic(limits, self._waits)
         self._parts: dict[LockKey, list[_Part]] = {}
         self._paid: set[LockKey] = set()
-        self.paid: dict[LockKey, trio.Event] = {}
-        """Set when an invoice of ours is paid; made by whoever waits."""
+        self._opened: dict[tuple[ChannelId, LockId], _Opened] = {}
+        """Of locks that are being saved, so that none is opened twice."""
 
     # -- arrivals
 
+    def at_once(self, channel: Channel, lock: Lock, packet: bytes) -> tuple[Event, Batch] | None:
+        """The answer to a lock that pays a whole invoice of ours by itself, to be saved together with the lock.
+
+        `channel` holds it in `current` and is not saved yet. None: for everything else, on which `arrived` decides once
+        it is: what concerns another channel, or is counted by what channels hold.
+        """
+        opened = self._opened[channel.id, lock.id] = self._open(packet, lock.key)
+        told = opened.told
+        if not isinstance(told, FinalPayload) or opened.onward is not None or lock.key in self._parts:
+            return None
+        if lock.amount < max(told.total, self._costs(channel.token)) or not self._world.may_fulfil(lock.expiry):
+            return None
+        try:
+            self._must_take(channel, lock)
+            invoice = self._asked_for(channel, lock, told)
+        except _No:
+            return None
+        del self._opened[channel.id, lock.id]
+        part = _Part(channel.id, lock.id, lock.amount, told.total, opened.secret, lock.expiry, self._world.now)
+        return Fulfil(lock_id=lock.id, preimage=invoice.preimage), self._claim(invoice, [part])
+
     def arrived(self, channel: Channel, lock: Lock, packet: bytes) -> None:
         """Decide; the consequence is queued before this returns."""
-        secret = b""
+        opened = self._opened.pop((channel.id, lock.id), None) or self._open(packet, lock.key)
+        told, onward, secret = opened.told, opened.onward, opened.secret
         try:
-            try:
-                peeled = onion.peel(packet, self._key, lock.key)
-                secret = peeled.secret
-                told = payload.decode(peeled.payload)
-            except Malformed as fault:
-                raise _No(FailureCode.INVALID_ONION if not secret else FailureCode.INVALID_PAYLOAD) from fault
-            if self._world.safe_mode is not None:
-                raise _No(FailureCode.SAFE_MODE)
-            if channel.phase is not Phase.OPEN:  # its state may have been settled without this lock
-                raise _No(FailureCode.CHANNEL_CLOSING)
-            if (why := self._short()) is not None:
-                log.warning("channel=%s lock=%s not taken: %s", channel.name, lock.id, why)
-                raise _No(FailureCode.TEMPORARY_NODE_FAILURE)
-            if isinstance(told, ForwardPayload) and peeled.onward is not None:
-                self._forward(channel, lock, told, peeled.onward, secret)
-            elif isinstance(told, FinalPayload) and peeled.onward is None:
+            if isinstance(told, FailureCode):
+                raise _No(told)
+            self._must_take(channel, lock)
+            if isinstance(told, ForwardPayload) and onward is not None:
+                self._forward(channel, lock, told, onward, secret)
+            elif isinstance(told, FinalPayload) and onward is None:
                 self._keep(channel, lock, told, secret)
             else:
                 raise _No(FailureCode.INVALID_PAYLOAD)
         except _No as no:
             log.info("channel=%s lock=%s given back: %s", channel.name, lock.id, no.code.name)
             self._give_back(channel.id, lock.id, secret, no.code)
+
+    def _open(self, packet: bytes, key: LockKey) -> _Opened:
+        """Our layer of an onion."""
+        try:
+            peeled = onion.peel(packet, self._key, key)
+        except Malformed:
+            return _Opened(told=FailureCode.INVALID_ONION)
+        try:
+            return _Opened(told=payload.decode(peeled.payload), onward=peeled.onward, secret=peeled.secret)
+        except Malformed:
+            return _Opened(told=FailureCode.INVALID_PAYLOAD, secret=peeled.secret)
+
+    def _must_take(self, channel: Channel, lock: Lock) -> None:
+        """What holds for every lock that is not given back."""
+        if self._world.safe_mode is not None:
+            raise _No(FailureCode.SAFE_MODE)
+        if channel.phase is not Phase.OPEN:  # its state may have been settled without this lock
+            raise _No(FailureCode.CHANNEL_CLOSING)
+        if (why := self._short()) is not None:
+            log.warning("channel=%s lock=%s not taken: %s", channel.name, lock.id, why)
+            raise _No(FailureCode.TEMPORARY_NODE_FAILURE)
 
     def _give_back(self, channel: ChannelId, lock: LockId, secret: bytes, code: FailureCode) -> None:
         writes = Batch()
@@ -196,6 +236,23 @@ class Desk:
 
     def _keep(self, channel: Channel, lock: Lock, told: FinalPayload, secret: bytes) -> None:
         """R21: a part of a payment to us. Released when the whole set is here, each part with time to spare."""
+        invoice = self._asked_for(channel, lock, told)
+        if not self._is_worth_it(channel, lock, told.total):
+            raise _No(FailureCode.FINAL_INCORRECT_AMOUNT)
+        part = _Part(channel.id, lock.id, lock.amount, told.total, secret, lock.expiry, self._world.now)
+        parts = self._parts.setdefault(lock.key, [])
+        if any(other.total != told.total for other in parts):
+            raise _No(FailureCode.FINAL_INCORRECT_AMOUNT)
+        parts.append(part)
+        if sum(one.amount for one in parts) < told.total:
+            return  # its arrival stays on disk, undecided
+        if all(self._stands(one) for one in parts):
+            self._release(invoice, parts)
+        else:
+            self._return_set(lock.key)
+
+    def _asked_for(self, channel: Channel, lock: Lock, told: FinalPayload) -> OwnInvoice:
+        """The invoice of ours that a lock pays, or pays a part of; _No if it does not do so as it should."""
         invoice = self.invoice(lock.key)
         world = self._world
         if invoice is None or invoice.paid or invoice.expires < world.now:
@@ -210,19 +267,7 @@ class Desk:
             raise _No(FailureCode.FINAL_INCORRECT_EXPIRY)
         if lock.expiry > world.now + self._max_expiry:
             raise _No(FailureCode.FINAL_INCORRECT_EXPIRY)
-        if not self._is_worth_it(channel, lock, told.total):
-            raise _No(FailureCode.FINAL_INCORRECT_AMOUNT)
-        part = _Part(channel.id, lock.id, lock.amount, told.total, secret, lock.expiry, world.now)
-        parts = self._parts.setdefault(lock.key, [])
-        if any(other.total != told.total for other in parts):
-            raise _No(FailureCode.FINAL_INCORRECT_AMOUNT)
-        parts.append(part)
-        if sum(one.amount for one in parts) < told.total:
-            return  # its arrival stays on disk, undecided
-        if all(self._stands(one) for one in parts):
-            self._release(invoice, parts)
-        else:
-            self._return_set(lock.key)
+        return invoice
 
     def _is_worth_it(self, channel: Channel, lock: Lock, total: Amount) -> bool:
         """R21: a part that nobody would resolve on chain counts nothing towards its set, so it is given back. A payment
@@ -246,27 +291,30 @@ class Desk:
     def _release(self, invoice: OwnInvoice, parts: list[_Part]) -> None:
         """The preimage goes out. Every part's transaction says that the invoice is paid, and by which parts: whichever
         is saved first before a crash, the others are claimed after it."""
+        writes = self._claim(invoice, parts)
+        for part in parts:
+            writes.add("DELETE FROM arrivals WHERE channel = ? AND lock = ?", part.channel, part.lock)
+        for part in parts:
+            self._book.fulfil(part.channel, part.lock, invoice.preimage, writes)
+        del self._parts[invoice.hash]
+
+    def _claim(self, invoice: OwnInvoice, parts: list[_Part]) -> Batch:
+        """What says that `parts` pay the invoice; from here on nothing else does."""
         received = Amount(sum(part.amount for part in parts))
-        first = Batch()
-        first.add(
+        writes = Batch()
+        writes.add(
             "UPDATE invoices SET state = 'paid', received = ?, paid_at = ? WHERE hash = ?",
             *(wide(received), self._world.now, invoice.hash),
         )
-        first.add("INSERT OR IGNORE INTO preimages VALUES (?, ?)", invoice.hash, invoice.preimage)
+        writes.add("INSERT OR IGNORE INTO preimages VALUES (?, ?)", invoice.hash, invoice.preimage)
         for part in parts:
-            first.add(
+            writes.add(
                 "INSERT OR IGNORE INTO parts VALUES (?, ?, ?, ?, ?)",
                 *(part.channel, part.lock, invoice.hash, wide(part.amount), part.at),
             )
-            first.add("DELETE FROM arrivals WHERE channel = ? AND lock = ?", part.channel, part.lock)
-        self._book.events.add(first, "payment_received", payment_hash=invoice.hash, amount=str(received))
-        for part in parts:
-            self._book.fulfil(part.channel, part.lock, invoice.preimage, first)
-        del self._parts[invoice.hash]
+        self._book.events.add(writes, "payment_received", payment_hash=invoice.hash, amount=str(received))
         self._paid.add(invoice.hash)
-        waiting = self.paid.pop(invoice.hash, None)
-        if waiting is not None:
-            waiting.set()
+        return writes
 
     def invoice(self, hash_: LockKey) -> OwnInvoice | None:
         """Our invoice of that payment hash."""

@@ -20,10 +20,10 @@ import trio
 from channeld.base.digests import Lock
 from channeld.base.errors import Refused
 from channeld.base.keys import sha256
-from channeld.base.units import Amount, ChannelId, LockId, LockKey, PaymentId, Preimage
+from channeld.base.units import Amount, ChannelId, LockId, LockKey, PaymentId, Preimage, Timestamp
 from channeld.core import effects as note
 from channeld.core.channel import Channel, Phase
-from channeld.core.events import CloseAlone, Fail, Fulfil, SeenSecret
+from channeld.core.events import CloseAlone, Event, Fail, Fulfil, SeenSecret
 from channeld.core.messages import AddLock, Commit, FulfilLock, Transfer
 from channeld.core.updating import our_locks
 from channeld.node.claiming import Claims
@@ -64,13 +64,15 @@ class Attempt:
 class Arrivals(Protocol):
     """Decides what becomes of a lock that came in (`forwarding`)."""
 
+    def at_once(self, channel: Channel, lock: Lock, onion_: bytes) -> tuple[Event, Batch] | None: ...
+
     def arrived(self, channel: Channel, lock: Lock, onion_: bytes) -> None: ...
 
 
 class Payer(Protocol):
     """Hears what became of its attempts (`payments`)."""
 
-    def fulfilled(self, hash_: LockKey, preimage: Preimage) -> None: ...
+    def fulfilled(self, hash_: LockKey, preimage: Preimage, at: Timestamp) -> None: ...
 
     def returned(self, name: Name, hash_: LockKey, reason: bytes) -> None: ...
 
@@ -143,6 +145,8 @@ class Book:
         self._secured: set[tuple[ChannelId, LockId]] = set()
         self._waiters: dict[tuple[ChannelId, bytes], trio.Event] = {}
         self._count = 0
+        self._times: dict[ChannelId, Timestamp] = {}
+        """When each channel's last turn was recorded."""
 
     def passed_on(self) -> list[tuple[Name, Forward]]:
         """Forwards by their outgoing lock, those with an outcome included as long as they are remembered."""
@@ -199,13 +203,13 @@ class Book:
     # -- with the channel
 
     def record(self, channel: Channel, notes: tuple[note.Note, ...], batch: Batch) -> None:
+        now = self._times[channel.id] = self._world.now
         for one in notes:
-            self._record(channel, one, batch)
+            self._record(channel, one, batch, now)
         if self._old.record(channel, batch):
-            forget_payments(batch, self.events, self._world.now)  # the original may have paid them
+            forget_payments(batch, self.events, now)  # the original may have paid them
 
-    def _record(self, channel: Channel, one: note.Note, batch: Batch) -> None:
-        now = self._world.now
+    def _record(self, channel: Channel, one: note.Note, batch: Batch, now: Timestamp) -> None:
         match one:
             case note.Queued():
                 self._record_offer(channel.id, one.lock_id, self._offers.pop(one.tag), batch)
@@ -224,7 +228,7 @@ class Book:
                     *(one.version, one.receipt, now, channel.id, one.payment_id),
                 )
             case note.Learned():
-                self._record_learned(channel, one, batch)
+                self._record_learned(channel, one, batch, now)
             case note.Returned():
                 self._record_returned(channel.id, one.lock_id, one.reason, batch)
             case note.Forgotten():
@@ -262,7 +266,7 @@ class Book:
         )
         batch.add("DELETE FROM arrivals WHERE channel = ? AND lock = ?", what.in_channel, what.in_lock)
 
-    def _record_learned(self, channel: Channel, one: note.Learned, batch: Batch) -> None:
+    def _record_learned(self, channel: Channel, one: note.Learned, batch: Batch, now: Timestamp) -> None:
         key = LockKey(sha256(one.preimage))
         batch.add("INSERT OR IGNORE INTO preimages VALUES (?, ?)", key, one.preimage)
         what = self._offered.get((channel.id, one.lock_id))
@@ -279,7 +283,7 @@ class Book:
             batch.add(
                 "UPDATE payments SET state = 'succeeded', preimage = ?, settled_at = ? "
                 "WHERE hash = ? AND state IN ('pending', 'unknown')",
-                *(one.preimage, self._world.now, what.hash),
+                *(one.preimage, now, what.hash),
             )
 
     def _record_returned(self, channel: ChannelId, lock: LockId, reason: bytes, batch: Batch) -> None:
@@ -323,6 +327,10 @@ class Book:
                 self.payer.forgotten(hash_)
         self.changed(channel)
 
+    def at_once(self, channel: Channel, arrived: note.Arrived) -> tuple[Event, Batch] | None:
+        """The answer to a lock that is not saved yet, to be saved with it; None if it is to be recorded."""
+        return self.arrivals.at_once(channel, arrived.lock, arrived.onion)
+
     def why_old(self, channel: Channel) -> str:
         """Why this channel must go into recovery before its turn; empty if it need not."""
         return self._old.why(channel)
@@ -356,7 +364,7 @@ class Book:
     def _tell_learned(self, name: Name, preimage: Preimage) -> None:
         what = self._offered.get(name)
         if isinstance(what, Attempt):
-            self.payer.fulfilled(what.hash, preimage)
+            self.payer.fulfilled(what.hash, preimage, self._times[name[0]])
         elif what is not None:
             self.fulfil(what.in_channel, what.in_lock, preimage)
 

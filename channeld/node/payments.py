@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -102,9 +102,11 @@ class _Running:
 
     asked: Invoice
     payment: Payment
-    """As it began."""
-    fresh: Batch | None = None
-    """What makes its row, until that is saved."""
+    """As its row says, once it has one."""
+    claim: Batch = field(default_factory=Batch)
+    """What is saved with the row."""
+    fresh: bool = False
+    """Whether the row is still to be made."""
     exclude: set[Direction] = field(default_factory=set)
     tried: int = 0
     done: trio.Event = field(default_factory=trio.Event)
@@ -156,25 +158,16 @@ class Payments:
         running = self._running.get(asked.payment_hash)  # perhaps somebody has just asked, and it is not saved yet
         if running is None:
             found = self.find(asked.payment_hash)
-            if found is None or found.state == "failed":
-                running = self._begin(asked, text, amount, max_fee, timeout, claim)
-            elif found.state == "succeeded" and not again:
-                raise Refused(
-                    "invoice_paid", "this invoice was paid by us already", "channeld payments shows the payment"
-                )
-        if running is not None:
-            with trio.move_on_after(timeout + 5):
-                await running.done.wait()
-        found = self.find(asked.payment_hash)
-        if found is None and running is not None:  # the disk has not answered in all that time
-            return running.payment
-        if found is None:
-            raise Refused("payment_failed", "the payment was not begun")
-        if found.state == "failed":
-            raise Refused(found.code or "payment_failed", found.text, "nothing was paid; it may be tried again")
-        if found.state == "unknown":
-            raise Refused(found.code, found.text, "ask the payee; a new invoice can be paid")
-        return found
+            if found is not None and found.state != "failed":
+                if found.state == "succeeded" and not again:
+                    raise Refused(
+                        "invoice_paid", "this invoice was paid by us already", "channeld payments shows the payment"
+                    )
+                return _outcome(found)
+            running = self._begin(asked, text, amount, max_fee, timeout, claim, found)
+        with trio.move_on_after(timeout + 5):
+            await running.done.wait()
+        return _outcome(running.payment)
 
     def read(self, text: str) -> Invoice:
         """Refused (invoice_malformed, invoice_wrong_chain): not an invoice for us to look at."""
@@ -202,6 +195,7 @@ class Payments:
         max_fee: Amount | None,
         timeout: int,
         claim: Batch | None,
+        failed: Payment | None,
     ) -> _Running:
         self._world.must_be_safe()
         now = self._world.now
@@ -233,23 +227,25 @@ class Payments:
             at=now,
             settled_at=Timestamp(0),
         )
-        row = self._row(payment)
+        running = self._running[payment.hash] = _Running(asked=asked, payment=payment, fresh=True)
+        if failed is not None:
+            running.claim.add("DELETE FROM payments WHERE hash = ? AND state = 'failed'", payment.hash)
         if claim is not None:
-            row.extend(claim)
-        running = _Running(asked=asked, payment=payment, fresh=row)
-        self._running[asked.payment_hash] = running
+            running.claim.extend(claim)
         self._try(running)
         return running
 
-    def _row(self, payment: Payment) -> Batch:
-        """What makes the row of a payment that begins; one that failed makes room."""
+    def _row(self, running: _Running) -> Batch:
+        """What makes the row of a payment that begins, as it is now."""
+        payment = running.payment
         self._count += 1
         row = Batch()
-        row.add("DELETE FROM payments WHERE hash = ? AND state = 'failed'", payment.hash)
+        row.extend(running.claim)
         row.add(
-            f"INSERT INTO payments (n, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 'pending', x'', '', '', ?, 0)",
+            f"INSERT INTO payments (n, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             *(self._count, payment.hash, payment.invoice, payment.token, payment.payee),
-            *(wide(payment.amount), wide(0), wide(payment.max_fee), payment.give_up, payment.at),
+            *(wide(payment.amount), wide(payment.fee), wide(payment.max_fee), payment.give_up, payment.hops),
+            *(payment.state, payment.preimage, payment.code, payment.text, payment.at, payment.settled_at),
         )
         return row
 
@@ -267,26 +263,29 @@ class Payments:
 
     # -- heard from the book
 
-    def fulfilled(self, hash_: LockKey, preimage: Preimage) -> None:
-        self._over(hash_)
+    def fulfilled(self, hash_: LockKey, preimage: Preimage, at: Timestamp) -> None:
+        self._over(hash_, state="succeeded", preimage=preimage, settled_at=at)
 
     def forgotten(self, hash_: LockKey) -> None:
         """In recovery: it may have been paid, so it is not tried again."""
-        self._over(hash_)
+        if hash_ in self._running and (found := self.find(hash_)) is not None:
+            self._over(hash_, state=found.state, code=found.code, text=found.text, settled_at=found.settled_at)
 
     def returned(self, name: Name, hash_: LockKey, reason: bytes) -> None:
         running = self._running.get(hash_)
         if running is not None:
-            running.fresh = None  # it was saved, with the attempt that has come back
+            running.fresh = False  # the row was saved with the attempt that has come back
             code, text, final = self._lesson(name, reason, running.exclude)
             if final:
                 self._fail(running, code, text)
             else:
                 self._try(running, code, text)
 
-    def _over(self, hash_: LockKey) -> None:
+    def _over(self, hash_: LockKey, **outcome: Any) -> None:
+        """The outcome is on disk."""
         running = self._running.pop(hash_, None)
         if running is not None:
+            running.payment = replace(running.payment, **outcome)
             running.done.set()
 
     # -- the attempts of one payment
@@ -309,20 +308,25 @@ class Payments:
         self._fail(running, _NO_WAY.get(fault.code, fault.code), fault.text)
 
     def _fail(self, running: _Running, code: str, text: str) -> None:
+        outcome: dict[str, Any] = {"state": "failed", "code": code, "text": text[:500], "settled_at": self._world.now}
         hash_ = running.asked.payment_hash
-        batch = running.fresh or Batch()
-        batch.add(
-            "UPDATE payments SET state = 'failed', code = ?, text = ?, settled_at = ? "
-            "WHERE hash = ? AND state = 'pending'",
-            *(code, text[:500], self._world.now, hash_),
-        )
+        if running.fresh:
+            running.payment = replace(running.payment, **outcome)
+            batch = self._row(running)
+        else:
+            batch = Batch()
+            batch.add(
+                "UPDATE payments SET state = 'failed', code = ?, text = ?, settled_at = ? "
+                "WHERE hash = ? AND state = 'pending'",
+                *(code, text[:500], outcome["settled_at"], hash_),
+            )
         self._book.events.add(batch, "payment_failed", payment_hash=hash_, code=code)
-        self._nursery.start_soon(self._save_failed, hash_, batch)
+        self._nursery.start_soon(self._save_failed, hash_, outcome, batch)
 
-    async def _save_failed(self, hash_: LockKey, batch: Batch) -> None:
+    async def _save_failed(self, hash_: LockKey, outcome: dict[str, Any], batch: Batch) -> None:
         await self._store.commit(batch)
         self._book.events.ring()
-        self._over(hash_)
+        self._over(hash_, **outcome)
 
     def _attempt(self, running: _Running) -> None:
         """One lock on its way; Refused if there is no way. It is saved with the payment's row, or is not made."""
@@ -354,13 +358,15 @@ class Payments:
             expiry=Timestamp(now + first.expiry_delta),
             onion=built.packet,
         )
-        writes = Batch()
-        if running.fresh is not None:
-            writes.extend(running.fresh)
-        writes.add(
-            "UPDATE payments SET fee = ?, hops = ? WHERE hash = ?",
-            *(wide(route.fee), len(route.hops), asked.payment_hash),
-        )
+        running.payment = replace(running.payment, fee=route.fee, hops=len(route.hops))
+        if running.fresh:
+            writes = self._row(running)
+        else:
+            writes = Batch()
+            writes.add(
+                "UPDATE payments SET fee = ?, hops = ? WHERE hash = ?",
+                *(wide(route.fee), len(route.hops), asked.payment_hash),
+            )
 
         def refused(fault: Refused) -> None:
             self._book.untag(tag)
@@ -426,6 +432,15 @@ class Payments:
         exclude.add(direction)
         self.liquidity.failed(direction, Amount(int(blamed[4])), now)
         return ("safe_mode" if told.code is FailureCode.SAFE_MODE else "payment_failed"), text, False
+
+
+def _outcome(payment: Payment) -> Payment:
+    """What is told of a payment that succeeded or is pending; Refused for others."""
+    if payment.state == "failed":
+        raise Refused(payment.code or "payment_failed", payment.text, "nothing was paid; it may be tried again")
+    if payment.state == "unknown":
+        raise Refused(payment.code, payment.text, "ask the payee; a new invoice can be paid")
+    return payment
 
 
 def _payee_code(code: FailureCode) -> str:
