@@ -156,9 +156,19 @@ def find_route(
         raise ValueError(f"route for {amount} with fees up to {max_fee}, {final_expiry_delta} s, {max_hops} hops")
     if source == target:
         raise NoRoute("no_route", "payer and payee are the same node", "circular payments are not supported")
-    task = _Task.of(
-        graph, source, target, token, amount, final_expiry_delta, own_channels, hints, exclude, liquidity, now
-    )
+    direct = _direct(own := list(own_channels), target, token, amount, exclude)
+    if direct is not None and final_expiry_delta <= max_expiry_delta:
+        hop = Hop(
+            channel_id=direct.channel_id,
+            side=direct.side,
+            source=source,
+            target=target,
+            amount=amount,
+            expiry_delta=final_expiry_delta,
+            fee=Amount(0),
+        )
+        return Route(hops=(hop,), cost=0)
+    task = _Task.of(graph, source, target, token, amount, final_expiry_delta, own, hints, exclude, liquidity, now)
     limits = _Limits(fee=max_fee, hops=max_hops, expiry=max_expiry_delta)
     if not task.knows_payee():
         raise NoRoute("unknown_payee", f"nobody has announced a way to {target.hex()} in this token")
@@ -170,6 +180,21 @@ def find_route(
     if found is None:
         raise task.why_not(limits)
     return task.route(found)
+
+
+def _direct(
+    own: Iterable[OwnChannel], target: NodeId, token: Address, amount: Amount, exclude: AbstractSet[Direction]
+) -> OwnChannel | None:
+    """The smallest own channel with the payee that can carry the amount: nothing is cheaper, shorter or sooner over."""
+    fit = (
+        channel
+        for channel in own
+        if channel.peer == target
+        and channel.token == token
+        and channel.spendable >= amount
+        and (channel.channel_id, channel.side) not in exclude
+    )
+    return min(fit, key=lambda channel: (channel.spendable, channel.channel_id), default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

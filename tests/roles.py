@@ -263,7 +263,7 @@ def name(number: int) -> PaymentId:
 
 
 def pay(amount: int, number: int = 1) -> Pay:
-    return Pay(payment_id=name(number), amount=Amount(amount))
+    return Pay(transfers=((name(number), Amount(amount)),))
 
 
 def preimage(number: int) -> Preimage:

@@ -10,6 +10,7 @@ import fcntl
 import gc
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -32,6 +33,10 @@ LOCK: Final = "lock"
 COLLECT: Final = (50_000, 20, 50)
 """Python's collector of cycles runs so seldom, and never over what stood when the service was ready: almost nothing
 here is a cycle, and a walk over ten thousand channels would hold up every payment."""
+
+SWITCH: Final = 0.0002
+"""Seconds after which the thread that syncs the disk gets the interpreter, to begin: it needs it for an instant only,
+and everybody waits for it."""
 
 Start = Callable[..., Awaitable[None]]
 """Takes `task_status` and reports with it; runs until cancelled or until it was told to stop."""
@@ -115,6 +120,7 @@ def serve(
     import trio
 
     gc.set_threshold(*COLLECT)
+    sys.setswitchinterval(SWITCH)
     trio.run(partial(_serve, start, socket, schema, here, service_of))
 
 

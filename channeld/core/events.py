@@ -17,10 +17,10 @@ from channeld.core.messages import Message, Proof
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pay:
-    """Queue a direct transfer. Refused: insufficient_balance, channel_not_open, channel_closing, bad_amount."""
+    """Queue direct transfers (id, amount), all or none. Refused: insufficient_balance, channel_not_open,
+    channel_closing, bad_amount, busy."""
 
-    payment_id: PaymentId
-    amount: Amount
+    transfers: tuple[tuple[PaymentId, Amount], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,12 +23,17 @@ MAX_QUEUE: Final = 16_384
 
 
 def pay(channel: Channel, event: Pay) -> Step:
-    _may_offer(channel, event.amount)
-    return Step(enqueue(channel, Transfer(event.payment_id, event.amount)))
+    for _, amount in event.transfers:
+        _must_be_sendable(amount)
+    total = Amount(sum(amount for _, amount in event.transfers))
+    _may_offer(channel, total, len(event.transfers))
+    queued = tuple(Transfer(name, amount) for name, amount in event.transfers)
+    return Step(replace(channel, queue=channel.queue + queued, reserved=Amount(channel.reserved + total)))
 
 
 def offer(channel: Channel, event: Offer) -> Step:
-    _may_offer(channel, event.amount)
+    _must_be_sendable(event.amount)
+    _may_offer(channel, event.amount, 1)
     if channel.newest_body.count(channel.we) + channel.reserved_locks >= channel.max_locks:
         raise Refused("too_many_locks", f"channel {channel.name} has {channel.max_locks} locks pending")
     lock = Lock(
@@ -38,7 +43,13 @@ def offer(channel: Channel, event: Offer) -> Step:
         key=event.key,
         expiry=event.expiry,
     )
-    moved = replace(enqueue(channel, AddLock(lock, event.onion)), next_lock=LockId(channel.next_lock + 1))
+    moved = replace(
+        channel,
+        queue=(*channel.queue, AddLock(lock, event.onion)),
+        reserved=Amount(channel.reserved + event.amount),
+        reserved_locks=channel.reserved_locks + 1,
+        next_lock=LockId(channel.next_lock + 1),
+    )
     return Step(moved, notes=(Queued(tag=event.tag, lock_id=lock.id),))
 
 
@@ -53,10 +64,9 @@ def fulfil(channel: Channel, event: Fulfil) -> Step:
         raise Refused("already_failed", f"lock {event.lock_id} of {channel.name} has been given back")
     claims = {**channel.claims, event.lock_id: event.preimage}
     queue = tuple(u for u in channel.queue if not (isinstance(u, FailLock) and u.lock_id == event.lock_id))
-    channel = replace(channel, claims=claims, queue=queue)
-    if not event.off_chain or channel.phase is not Phase.OPEN or _removing(channel, event.lock_id, FulfilLock):
-        return Step(channel)
-    return Step(enqueue(channel, FulfilLock(event.lock_id, event.preimage)))
+    if event.off_chain and channel.phase is Phase.OPEN and not _removing(channel, event.lock_id, FulfilLock):
+        queue += (FulfilLock(event.lock_id, event.preimage),)
+    return Step(replace(channel, claims=claims, queue=queue))
 
 
 def _standing(channel: Channel, lock_id: LockId) -> Lock | None:
@@ -74,7 +84,7 @@ def fail(channel: Channel, event: Fail) -> Step:
     pending = (channel.we.other, event.lock_id) in channel.current.body.locks
     if not pending or channel.phase is not Phase.OPEN or _removing(channel, event.lock_id, FailLock):
         return Step(channel)
-    return Step(enqueue(channel, FailLock(event.lock_id, event.reason)))
+    return Step(replace(channel, queue=(*channel.queue, FailLock(event.lock_id, event.reason))))
 
 
 def cancel(channel: Channel, event: Cancel) -> Step:
@@ -87,15 +97,6 @@ def cancel(channel: Channel, event: Cancel) -> Step:
     if len(left) == len(channel.queue):
         raise Refused("already_offered", f"lock {event.lock_id} of {channel.name} is not in the queue any more")
     return Step(with_queue(channel, left), notes=(Returned(lock_id=event.lock_id, reason=b""),))
-
-
-def enqueue(channel: Channel, update: Update) -> Channel:
-    return replace(
-        channel,
-        queue=(*channel.queue, update),
-        reserved=Amount(channel.reserved + takes(update)),
-        reserved_locks=channel.reserved_locks + isinstance(update, AddLock),
-    )
 
 
 def with_queue(channel: Channel, queue: tuple[Update, ...]) -> Channel:
@@ -118,14 +119,17 @@ def takes(update: Update) -> int:
             return 0
 
 
-def _may_offer(channel: Channel, amount: Amount) -> None:
+def _must_be_sendable(amount: Amount) -> None:
+    if not 0 < amount <= MAX_AMOUNT:
+        raise Refused("bad_amount", f"an amount of {amount} cannot be sent")
+
+
+def _may_offer(channel: Channel, amount: Amount, updates: int) -> None:
     if channel.phase is Phase.OPENING:
         raise Refused("channel_not_open", f"channel {channel.name} waits for its deposit to be confirmed")
     if channel.phase is not Phase.OPEN or channel.leaving or channel.coop is not None:
         raise Refused("channel_closing", f"channel {channel.name} is {channel.phase.value} and takes nothing new")
-    if not 0 < amount <= MAX_AMOUNT:
-        raise Refused("bad_amount", f"an amount of {amount} cannot be sent")
-    if len(channel.queue) >= MAX_QUEUE:
+    if len(channel.queue) + updates > MAX_QUEUE:
         raise Refused("busy", f"channel {channel.name} has {MAX_QUEUE} updates waiting", "is the peer connected?")
     if amount > channel.spendable:
         raise Refused(

@@ -80,12 +80,11 @@ def propose(channel: Channel, key: Key) -> Step:
     version = next_version(channel.we, channel.base)
     if not may_propose(channel) or version >= RECOVERY_FROM:
         return Step(channel)
-    updates, dropped = _fitting(channel)
+    updates, dropped, body = _fitting(channel)
     channel = with_queue(channel, channel.queue[len(updates) + len(dropped) :])
     notes: tuple[Note, ...] = tuple(Dropped(update=update) for update in dropped)
     if not updates:
         return Step(channel, notes=notes)
-    body = apply(channel, channel.we, updates)
     hash_ = body.hash(channel.blind(version))
     digest = channel.digest(version, hash_)
     signature = key.sign(digest)
@@ -121,15 +120,14 @@ def commit_of(proposal: Proposal) -> Commit:
     )
 
 
-def _fitting(channel: Channel) -> tuple[tuple[Update, ...], tuple[Update, ...]]:
-    """The front of the queue, at most MAX_BATCH: what fits `current`, and what does not any more."""
+def _fitting(channel: Channel) -> tuple[tuple[Update, ...], tuple[Update, ...], Body]:
+    """The front of the queue, at most MAX_BATCH: what fits `current`, what does not any more, and what the first makes
+    of it."""
     front = channel.queue[:MAX_BATCH]
     try:
-        apply(channel, channel.we, front)
+        return front, (), apply(channel, channel.we, front)
     except Forbidden:
         pass
-    else:
-        return front, ()
     kept: tuple[Update, ...] = ()
     dropped: tuple[Update, ...] = ()
     for update in front:
@@ -139,7 +137,7 @@ def _fitting(channel: Channel) -> tuple[tuple[Update, ...], tuple[Update, ...]]:
             dropped += (update,)
         else:
             kept += (update,)
-    return kept, dropped
+    return kept, dropped, apply(channel, channel.we, kept)
 
 
 def got_commit(channel: Channel, commit: Commit, key: Key) -> Step:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
@@ -79,6 +79,14 @@ class Payer(Protocol):
     def forgotten(self, hash_: LockKey) -> None: ...
 
 
+@dataclass(eq=False, slots=True)
+class _Several:
+    """Transfers that somebody waits for together."""
+
+    left: int
+    over: trio.Event = field(default_factory=trio.Event)
+
+
 KEPT_EVENTS: Final = 100_000
 PRUNED_EACH: Final = 1_000
 """Every so many events the ones before the newest `KEPT_EVENTS` are forgotten, or the table would grow for good."""
@@ -143,7 +151,7 @@ class Book:
         self._offers: dict[bytes, Forward | Attempt] = {}
         self._offered: dict[Name, Forward | Attempt] = {}
         self._secured: set[tuple[ChannelId, LockId]] = set()
-        self._waiters: dict[tuple[ChannelId, bytes], trio.Event] = {}
+        self._waiters: dict[tuple[ChannelId, bytes], _Several] = {}
         self._count = 0
         self._times: dict[ChannelId, Timestamp] = {}
         """When each channel's last turn was recorded."""
@@ -196,9 +204,17 @@ class Book:
         sql = "SELECT 1 FROM preimages WHERE key = ? UNION ALL SELECT 1 FROM invoices WHERE hash = ? LIMIT 1"
         return bool(self._store.rows(sql, key, key))
 
-    def watch_transfer(self, channel: ChannelId, payment_id: bytes) -> trio.Event:
-        """Set when that outgoing transfer has its outcome."""
-        return self._waiters.setdefault((channel, payment_id), trio.Event())
+    def watch_transfers(self, channel: ChannelId, ids: Collection[bytes]) -> trio.Event:
+        """Set when all these outgoing transfers, which nobody else is about to send, have had their outcome."""
+        several = _Several(len(ids))
+        for id_ in ids:
+            self._waiters[channel, id_] = several
+        return several.over
+
+    def unwatch_transfers(self, channel: ChannelId, ids: Collection[bytes]) -> None:
+        """Nobody waits for them any more: `watch_transfers` undone, if there is anything left of it."""
+        for id_ in ids:
+            self._waiters.pop((channel, id_), None)
 
     # -- with the channel
 
@@ -357,9 +373,11 @@ class Book:
                 pass
 
     def _tell_transfer(self, channel: ChannelId, name: bytes) -> None:
-        waiter = self._waiters.pop((channel, name), None)
-        if waiter is not None:
-            waiter.set()
+        several = self._waiters.pop((channel, name), None)
+        if several is not None:
+            several.left -= 1
+            if not several.left:
+                several.over.set()
 
     def _tell_learned(self, name: Name, preimage: Preimage) -> None:
         what = self._offered.get(name)

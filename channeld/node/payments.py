@@ -102,7 +102,10 @@ class _Running:
 
     asked: Invoice
     payment: Payment
-    """As its row says, once it has one."""
+    """As it began; with its outcome once that is on disk."""
+    fee: Amount = Amount(0)
+    hops: int = 0
+    """Of the newest attempt."""
     claim: Batch = field(default_factory=Batch)
     """What is saved with the row."""
     fresh: bool = False
@@ -242,10 +245,10 @@ class Payments:
         row = Batch()
         row.extend(running.claim)
         row.add(
-            f"INSERT INTO payments (n, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO payments (n, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', x'', '', '', ?, 0)",
             *(self._count, payment.hash, payment.invoice, payment.token, payment.payee),
-            *(wide(payment.amount), wide(payment.fee), wide(payment.max_fee), payment.give_up, payment.hops),
-            *(payment.state, payment.preimage, payment.code, payment.text, payment.at, payment.settled_at),
+            *(wide(payment.amount), wide(running.fee), wide(payment.max_fee), payment.give_up, running.hops),
+            payment.at,
         )
         return row
 
@@ -285,7 +288,7 @@ class Payments:
         """The outcome is on disk."""
         running = self._running.pop(hash_, None)
         if running is not None:
-            running.payment = replace(running.payment, **outcome)
+            running.payment = replace(running.payment, fee=running.fee, hops=running.hops, **outcome)
             running.done.set()
 
     # -- the attempts of one payment
@@ -310,16 +313,12 @@ class Payments:
     def _fail(self, running: _Running, code: str, text: str) -> None:
         outcome: dict[str, Any] = {"state": "failed", "code": code, "text": text[:500], "settled_at": self._world.now}
         hash_ = running.asked.payment_hash
-        if running.fresh:
-            running.payment = replace(running.payment, **outcome)
-            batch = self._row(running)
-        else:
-            batch = Batch()
-            batch.add(
-                "UPDATE payments SET state = 'failed', code = ?, text = ?, settled_at = ? "
-                "WHERE hash = ? AND state = 'pending'",
-                *(code, text[:500], outcome["settled_at"], hash_),
-            )
+        batch = self._row(running) if running.fresh else Batch()
+        batch.add(
+            "UPDATE payments SET state = 'failed', code = ?, text = ?, settled_at = ? "
+            "WHERE hash = ? AND state = 'pending'",
+            *(code, text[:500], outcome["settled_at"], hash_),
+        )
         self._book.events.add(batch, "payment_failed", payment_hash=hash_, code=code)
         self._nursery.start_soon(self._save_failed, hash_, outcome, batch)
 
@@ -358,7 +357,7 @@ class Payments:
             expiry=Timestamp(now + first.expiry_delta),
             onion=built.packet,
         )
-        running.payment = replace(running.payment, fee=route.fee, hops=len(route.hops))
+        running.fee, running.hops = route.fee, len(route.hops)
         if running.fresh:
             writes = self._row(running)
         else:

@@ -380,7 +380,8 @@ class Service:
         ids = [PaymentId(one["id"] or self.randomness(16)) for one in transfers]
         while any((channel_id, id_) in self._sending for id_ in ids):
             await self._sent.wait()  # asked for already, and about to be saved
-        known = self._transfers(channel_id, ids)
+        asked = [id_ for id_, one in zip(ids, transfers, strict=True) if one["id"]]
+        known = self._transfers(channel_id, asked) if asked else {}
         fresh = {id_: one["amount"] for id_, one in zip(ids, transfers, strict=True) if id_ not in known}
         if sum(fresh.values()) > actor.channel.spendable:
             raise Refused(
@@ -388,35 +389,42 @@ class Service:
                 f"the channel can send {actor.channel.spendable}, not {sum(fresh.values())}",
                 "nothing was sent",
             )
-        waiters = [self.book.watch_transfer(actor.channel.id, id_) for id_ in fresh] if wait else []
-        replies: list[Reply] = []
+        if fresh:
+            over = self.book.watch_transfers(actor.channel.id, fresh)
+            try:
+                await self._send(actor, fresh, now)
+                if wait:
+                    await over.wait()
+            finally:
+                self.book.unwatch_transfers(actor.channel.id, fresh)
+        states = self._transfers(channel_id, ids)
+        found = {state for state, _ in states.values()}
+        return {
+            "ids": [hexed(id_) for id_ in ids],
+            "state": next((state for state in ("failed", "unknown", "pending") if state in found), "succeeded"),
+            "version": max(version for _, version in states.values()) or None,
+        }
+
+    async def _send(self, actor: Actor, fresh: Mapping[PaymentId, int], now: int) -> None:
+        """Queue transfers, all or none; on disk when this returns."""
+        channel_id, rows = actor.channel.id, Batch()
         for id_, amount in fresh.items():
-            self._sending.add((channel_id, id_))
-            row = Batch()
-            row.add(
+            rows.add(
                 "INSERT INTO transfers (channel, id, outgoing, amount, state, at) VALUES (?, ?, 1, ?, 'pending', ?)",
                 *(channel_id, id_, wide(amount), now),
             )
-            replies.append(Reply())
-            actor.post(Pay(payment_id=id_, amount=Amount(amount)), writes=row, reply=replies[-1])
+        names = {(channel_id, id_) for id_ in fresh}
+        self._sending |= names
+        reply = Reply()
+        actor.post(
+            Pay(transfers=tuple((id_, Amount(amount)) for id_, amount in fresh.items())), writes=rows, reply=reply
+        )
         with trio.move_on_after(TURN, shield=True):
-            for reply in replies:
-                await reply.done.wait()
-        self._sending.difference_update((channel_id, id_) for id_ in fresh)
+            await reply.done.wait()
+        self._sending -= names
         self._sent.set()
         self._sent = trio.Event()
-        for reply in replies:
-            await reply.wait()
-        for waiter in waiters:
-            if not waiter.is_set():
-                await waiter.wait()
-        states = self._transfers(channel_id, ids)
-        over = {state for state, _ in states.values()}
-        return {
-            "ids": [hexed(id_) for id_ in ids],
-            "state": next((state for state in ("failed", "unknown", "pending") if state in over), "succeeded"),
-            "version": max(version for _, version in states.values()) or None,
-        }
+        await reply.wait()
 
     def _transfers(self, channel_id: bytes, ids: Sequence[bytes]) -> dict[bytes, tuple[str, int]]:
         """State and version of those of the outgoing transfers that exist."""

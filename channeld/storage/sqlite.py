@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import resources
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -207,9 +209,8 @@ class SqliteStore:
         done = False
         try:
             self._must_own(cursor)
-            for batch in batches:
-                for sql, values in batch.writes:
-                    cursor.execute(sql, values)
+            for sql, writes in groupby((one for batch in batches for one in batch.writes), key=itemgetter(0)):
+                cursor.executemany(sql, [values for _, values in writes])
             done = True
         finally:
             if not done:

@@ -36,18 +36,27 @@ def _step(checksum: int, value: int) -> int:
     return checksum
 
 
-_TWO_STEPS: Final = tuple(_step(_step(top << 20, 0), 0) for top in range(1024))
-"""What the ten highest bits become in two steps: the checksum is linear."""
+def _three_steps() -> tuple[int, ...]:
+    """What the fifteen highest bits become in three steps. The checksum is linear: of each bit, and then of sums."""
+    bits = [_step(_step(_step(1 << 15 + bit, 0), 0), 0) for bit in range(15)]
+    table = [0]
+    for bit in bits:
+        table += [bit ^ known for known in table]
+    return tuple(table)
+
+
+_THREE_STEPS: Final = _three_steps()
 
 
 def _polymod(values: bytes) -> int:
+    """`bech32m_polymod` of BIP-350 over five-bit values, three at a time."""
     checksum = 1
-    if len(values) % 2:
-        checksum = _step(checksum, values[0])
-        values = values[1:]
-    table = _TWO_STEPS
-    for high, low in zip(values[::2], values[1::2], strict=True):
-        checksum = (checksum & 0xFFFFF) << 10 ^ high << 5 ^ low ^ table[checksum >> 20]
+    for value in values[: len(values) % 3]:
+        checksum = _step(checksum, value)
+    rest = values[len(values) % 3 :]
+    table = _THREE_STEPS
+    for high, middle, low in zip(rest[::3], rest[1::3], rest[2::3], strict=True):
+        checksum = (checksum & 0x7FFF) << 15 ^ high << 10 ^ middle << 5 ^ low ^ table[checksum >> 15]
     return checksum
 
 

@@ -227,7 +227,7 @@ class Disputes(RuleBasedStateMachine):
         self.number += 1
         event = pay(amount, self.number)
         if self.do(side, event):
-            self.sent[side][event.payment_id] = amount
+            self.sent[side][event.transfers[0][0]] = amount
         if now:
             self.do(side, Propose())
 

@@ -139,7 +139,7 @@ class TwoNodes(RuleBasedStateMachine):
         self.number += 1
         event = pay(amount, self.number)
         if self.try_(side, event):
-            self.paid[side][event.payment_id] = amount
+            self.paid[side][event.transfers[0][0]] = amount
 
     def offer(self, side: Side, amount: int, lasts: int) -> None:
         self.number += 1

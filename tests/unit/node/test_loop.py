@@ -36,7 +36,7 @@ async def break_it(node: Parts, actor: Actor) -> None:
     bad.add("INSERT INTO notes VALUES ('same', x'')")
     bad.add("INSERT INTO notes VALUES ('same', x'')")
     with pytest.raises(Refused, match="stopped"):
-        await actor.ask(Pay(payment_id=name(9), amount=Amount(1)), writes=bad)
+        await actor.ask(Pay(transfers=((name(9), Amount(1)),)), writes=bad)
 
 
 async def test_a_broken_channel_still_sees_the_chain_and_challenges(nursery: trio.Nursery) -> None:
@@ -57,7 +57,7 @@ async def test_a_broken_channel_can_be_closed_by_its_owner_and_signs_nothing(nur
         await break_it(node, actor)
         top = actor.channel.top
         with pytest.raises(Refused, match="stopped"):
-            await actor.ask(Pay(payment_id=name(3), amount=Amount(1)))
+            await actor.ask(Pay(transfers=((name(3), Amount(1)),)))
         with pytest.raises(Refused, match="stopped"):
             await actor.ask(Connected())
         await actor.ask(CloseAlone())
@@ -84,7 +84,7 @@ async def test_a_bug_in_one_channel_leaves_the_others_alone(nursery: trio.Nurser
         other = await node.add(replace(paid_channel(), id=Digest(b"\x09" * 32)))  # type: ignore[arg-type]
         unpackable: Any = "no number"
         with pytest.raises(Refused, match="stopped"):
-            await actor.ask(Pay(payment_id=name(4), amount=unpackable))
-        await other.ask(Pay(payment_id=name(4), amount=Amount(1)))
+            await actor.ask(Pay(transfers=((name(4), unpackable),)))
+        await other.ask(Pay(transfers=((name(4), Amount(1)),)))
         assert actor.broken
         assert not other.broken

@@ -28,7 +28,7 @@ async def node(nursery: trio.Nursery) -> AsyncIterator[Hub]:
 
 
 def pay(number: int = 1, amount: int = 5) -> Pay:
-    return Pay(payment_id=PaymentId(number.to_bytes(16, "big")), amount=Amount(amount))
+    return Pay(transfers=((PaymentId(number.to_bytes(16, "big")), Amount(amount)),))
 
 
 def note(name: str) -> Batch:
