@@ -345,7 +345,7 @@ class Payments:
             exclude=running.exclude,
             liquidity=self.liquidity,
         )
-        built = self._onion(asked, running.payment.amount, route, now)
+        built = self._onion(asked, running.payment, route, now)
         hops = [[hop.channel_id, int(hop.side), hop.source, hop.target, str(hop.amount)] for hop in route.hops]
         saved = pack([list(built.secrets), hops])
         tag = self._book.tag(Attempt(hash=asked.payment_hash, route=saved))
@@ -373,7 +373,7 @@ class Payments:
 
         self._book.actors[first.channel_id].post(offer, writes=writes, on_refusal=refused)
 
-    def _onion(self, asked: Invoice, total: Amount, route: Route, now: Timestamp) -> onion.Built:
+    def _onion(self, asked: Invoice, payment: Payment, route: Route, now: Timestamp) -> onion.Built:
         payloads: list[tuple[NodeId, bytes]] = []
         for hop, onward in zip(route.hops, route.hops[1:], strict=False):
             told = ForwardPayload(
@@ -387,7 +387,7 @@ class Payments:
             amount=last.amount,
             expiry=Timestamp(now + last.expiry_delta),
             payment_secret=asked.payment_secret,
-            total=total,
+            total=payment.amount,
         )
         payloads.append((last.target, payload.encode(final)))
         while True:

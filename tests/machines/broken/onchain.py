@@ -100,7 +100,7 @@ ONCHAIN = (
         "R17",
         "fulfilled off chain past the cut-off",
         "core/paying.py",
-        "    if not event.off_chain or channel.phase",
+        "    if event.off_chain and channel.phase",
         "    if channel.phase",
     ),
     Mutant(
@@ -114,8 +114,8 @@ ONCHAIN = (
         "R17",
         "a known secret is not remembered",
         "core/paying.py",
-        "    channel = replace(channel, claims=claims, queue=queue)\n",
-        "    channel = replace(channel, queue=queue)\n",
+        "    return Step(replace(channel, claims=claims, queue=queue))\n",
+        "    return Step(replace(channel, queue=queue))\n",
     ),
     Mutant(
         "R20",
