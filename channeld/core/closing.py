@@ -10,9 +10,10 @@ good, so once it is registered there is no hurry left.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from channeld.base.digests import ALL, Lock, locks_hash, pack_locks
+from channeld.base.quick import replace
 from channeld.base.units import Address, Digest, LockKey, Preimage, Seconds, Timestamp, Version
 from channeld.core.channel import EMPTY, ZERO, Body, Channel, OnChain, Outline, Phase
 from channeld.core.effects import Dropped, Ended, Forgotten, Learned, Note, Returned, Step

@@ -11,12 +11,12 @@ because it was told, takes any version there.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from channeld.base.digests import ALL, cooperate_digest
 from channeld.base.errors import PeerFault, Refused
 from channeld.base.keys import Key, recover
+from channeld.base.quick import replace
 from channeld.base.units import MAX_VERSION, RECOVERY_FROM, Digest, Side, Timestamp, Version
 from channeld.core.channel import Ask, Channel, Coop, Phase, Session, next_version
 from channeld.core.effects import CoopDenied, CoopReady, Dropped, Ended, Forgotten, Note, Step

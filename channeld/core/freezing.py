@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from channeld.base.quick import replace
 from channeld.core.channel import Channel, Phase
 from channeld.core.effects import Frozen, Note, Step
 from channeld.core.messages import Fault

@@ -7,9 +7,8 @@ never goes down.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from channeld.base.errors import Answer, PeerFault
+from channeld.base.quick import replace
 from channeld.base.units import Amount
 from channeld.core.channel import Channel, Phase, Session
 from channeld.core.effects import Opened, Step

@@ -6,12 +6,12 @@ makes failing its lock impossible from the moment it is recorded in `claims`, wh
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from channeld.base.digests import Lock
 from channeld.base.errors import Refused
 from channeld.base.keys import sha256
+from channeld.base.quick import replace
 from channeld.base.units import MAX_AMOUNT, Amount, LockId
 from channeld.core.channel import Channel, Phase
 from channeld.core.effects import Queued, Returned, Step

@@ -6,13 +6,13 @@ proposal go out again byte for byte, the acknowledgement first.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from channeld.base.digests import ALL, body_hash, cooperate_digest
 from channeld.base.errors import Answer, PeerFault
 from channeld.base.keys import Key
 from channeld.base.keys import recover as recover_address
+from channeld.base.quick import replace
 from channeld.base.units import RECOVERY_FROM, Digest, Side, Timestamp, Version
 from channeld.core.channel import ZERO, Channel, Coop, Outline, Phase, Session, Signed, next_version
 from channeld.core.cooperating import LONGEST, SKEW, idle

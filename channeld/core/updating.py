@@ -7,12 +7,12 @@ queue. Whether a commit is acceptable depends on shared data only, never on a cl
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import MappingProxyType
 
 from channeld.base.digests import Lock, receipt_digest, transfers_hash
 from channeld.base.errors import Answer, Broken, ChanneldError, PeerFault
 from channeld.base.keys import Key, recover, sha256
+from channeld.base.quick import replace
 from channeld.base.units import MAX_LOCK_ID, RECOVERY_FROM, Digest, LockId, LockKind, Side
 from channeld.core.channel import (
     MAX_BATCH,

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import trio
 
 from channeld.base.errors import Answer, ChanneldError, PeerFault, Refused, StoreFailed
 from channeld.base.keys import Key
+from channeld.base.quick import replace
 from channeld.base.units import LockId
 from channeld.core.channel import Channel, Session
 from channeld.core.effects import Arrived, Note

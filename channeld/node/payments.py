@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ import trio
 from channeld.base.digests import Domain
 from channeld.base.errors import Malformed, Refused
 from channeld.base.pack import pack, unpack
+from channeld.base.quick import replace
 from channeld.base.units import Address, Amount, ChannelId, LockKey, NodeId, Preimage, Seconds, Side, Timestamp
 from channeld.core.channel import Channel, Session
 from channeld.core.events import Offer

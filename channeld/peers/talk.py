@@ -67,7 +67,11 @@ class PeerStream:
             Unreachable: the connection has ended.
             ValueError: a message is longer than 65,535 bytes.
         """
-        async with self._turn:
+        if self._turn.locked():
+            await self._turn.acquire()
+        else:  # the usual case, without a turn of the scheduler
+            self._turn.acquire_nowait()
+        try:
             if self._half_written:
                 raise Unreachable("the connection was given up in the middle of a message")
             encrypt = self._transport.encrypt
@@ -78,6 +82,8 @@ class PeerStream:
             except _gone:
                 raise Unreachable("the peer has closed the connection") from None
             self._half_written = False
+        finally:
+            self._turn.release()
 
     async def receive(self) -> list[Message]:
         """The next messages, one or more.
