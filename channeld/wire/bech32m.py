@@ -8,6 +8,7 @@ mixed case is not.
 from __future__ import annotations
 
 import base64
+from functools import lru_cache
 from typing import Final
 
 from channeld.base.errors import Malformed
@@ -36,28 +37,39 @@ def _step(checksum: int, value: int) -> int:
     return checksum
 
 
-def _three_steps() -> tuple[int, ...]:
-    """What the fifteen highest bits become in three steps. The checksum is linear: of each bit, and then of sums."""
-    bits = [_step(_step(_step(1 << 15 + bit, 0), 0), 0) for bit in range(15)]
-    table = [0]
-    for bit in bits:
-        table += [bit ^ known for known in table]
-    return tuple(table)
+def _masks(length: int) -> tuple[int, ...]:
+    """For each of the checksum's 30 bits: which bits of a message of at most `length` values turn it over.
+
+    The checksum is linear: it is the sum, modulo two, of what each bit of the message would make by itself, and what
+    a value makes depends on how many follow it only. So one bit of it is the parity of some bits of the message.
+    """
+    masks = [0] * 30
+    for place in range(5):
+        makes = 1 << place
+        for value in range(length):
+            for bit in range(30):
+                masks[bit] |= (makes >> bit & 1) << 5 * value + place
+            makes = _step(makes, 0)
+    return tuple(masks)
 
 
-_THREE_STEPS: Final = _three_steps()
+@lru_cache(maxsize=16)
+def _masks_for(size: int) -> tuple[int, ...]:
+    return _masks(size * 256)
 
 
 def _polymod(values: bytes) -> int:
-    """`bech32m_polymod` of BIP-350 over five-bit values, three at a time."""
-    checksum = 1
-    for value in values[: len(values) % 3]:
-        checksum = _step(checksum, value)
-    rest = values[len(values) % 3 :]
-    table = _THREE_STEPS
-    for high, middle, low in zip(rest[::3], rest[1::3], rest[2::3], strict=True):
-        checksum = (checksum & 0x7FFF) << 15 ^ high << 10 ^ middle << 5 ^ low ^ table[checksum >> 15]
+    """`bech32m_polymod` of BIP-350 over five-bit values."""
+    message = _number(values) | 1 << 5 * len(values)  # what the checksum begins with stands before them
+    checksum = 0
+    for bit, mask in enumerate(_masks_for(len(values) // 256 + 1)):
+        checksum |= ((message & mask).bit_count() & 1) << bit
     return checksum
+
+
+def _number(values: bytes) -> int:
+    """Five-bit values as one number, the last one lowest."""
+    return int(values.translate(_TO_DIGITS) or b"0", 32)
 
 
 def _expand(prefix: str) -> bytes:
@@ -76,7 +88,8 @@ def encode(prefix: str, data: bytes) -> str:
     body = base64.b32encode(data).rstrip(b"=").translate(_FROM_RFC)
     if len(prefix) + 1 + len(body) + _CHECKSUM > MAX_TEXT:
         raise ValueError(f"{len(data)} bytes are too many for one text")
-    checksum = _polymod(_expand(prefix) + body.translate(_TO_VALUES) + bytes(_CHECKSUM)) ^ _CONSTANT
+    values = _expand(prefix) + body.translate(_TO_VALUES) + bytes(_CHECKSUM)
+    checksum = _polymod(values) ^ _CONSTANT
     tail = bytes(_ALPHABET[checksum >> 5 * (_CHECKSUM - 1 - place) & 31] for place in range(_CHECKSUM))
     return f"{prefix}1{(body + tail).decode()}"
 
@@ -109,7 +122,7 @@ def decode(text: str) -> tuple[str, bytes]:
     """Prefix (in lower case) and bytes of `text`; Malformed if `encode` would not have written it, case aside."""
     prefix, values = split(text)
     spare = len(values) * 5 % 8
-    number = int(values.translate(_TO_DIGITS) or b"0", 32)
+    number = _number(values)
     if spare >= 5 or number & ((1 << spare) - 1):
         raise Malformed("not bech32m: not a whole number of bytes, or bits are left over")
     return prefix, (number >> spare).to_bytes(len(values) * 5 // 8, "big")
