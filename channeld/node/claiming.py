@@ -39,7 +39,7 @@ class Claims:
                 yield id_, preimage
 
     def _preimage(self, key: LockKey, recovering: bool) -> Preimage | None:
-        rows = self._store.rows("SELECT preimage FROM preimages WHERE key = ?", key)
+        rows = self._store.rows("SELECT preimage FROM known WHERE key = ?", key)
         if not rows and recovering:
             rows = self._store.rows("SELECT preimage FROM invoices WHERE hash = ?", key)
         return Preimage(rows[0][0]) if rows else None

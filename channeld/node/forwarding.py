@@ -20,7 +20,7 @@ from channeld.core.channel import Channel, Phase, Session
 from channeld.core.events import Event, Fail, Fulfil, Offer
 from channeld.core.updating import our_locks
 from channeld.node.jamming import USUAL, Held, Limits, Room, Traffic
-from channeld.node.ledger import Book, Forward
+from channeld.node.ledger import Book, Forward, keep_preimage
 from channeld.node.world import World
 from channeld.storage.store import Batch, Store, narrow, wide
 from channeld.wire import onion, payload
@@ -306,7 +306,7 @@ class Desk:
             "UPDATE invoices SET state = 'paid', received = ?, paid_at = ? WHERE hash = ?",
             *(wide(received), self._world.now, invoice.hash),
         )
-        writes.add("INSERT OR IGNORE INTO preimages VALUES (?, ?)", invoice.hash, invoice.preimage)
+        keep_preimage(writes, invoice.hash, invoice.preimage)
         for part in parts:
             writes.add(
                 "INSERT OR IGNORE INTO parts VALUES (?, ?, ?, ?, ?)",

@@ -135,6 +135,14 @@ def forget_payments(batch: Batch, events: Events, now: int, hash_: LockKey | Non
     )
 
 
+def keep_preimage(batch: Batch, key: LockKey, preimage: Preimage) -> None:
+    """Know it for good. After the row that it proves, if there is one: what stands there is not kept a second time."""
+    batch.add(
+        "INSERT OR IGNORE INTO preimages SELECT ?, ? WHERE NOT EXISTS (SELECT 1 FROM known WHERE key = ?)",
+        *(key, preimage, key),
+    )
+
+
 class Book:
     """See the file's head. `actors` is filled by the node."""
 
@@ -201,7 +209,7 @@ class Book:
 
     def knows(self, key: LockKey) -> bool:
         """Whether we know that lock's preimage: it is an invoice of ours, or was learned from another lock."""
-        sql = "SELECT 1 FROM preimages WHERE key = ? UNION ALL SELECT 1 FROM invoices WHERE hash = ? LIMIT 1"
+        sql = "SELECT 1 FROM known WHERE key = ? UNION ALL SELECT 1 FROM invoices WHERE hash = ? LIMIT 1"
         return bool(self._store.rows(sql, key, key))
 
     def watch_transfers(self, channel: ChannelId, ids: Collection[bytes]) -> trio.Event:
@@ -283,8 +291,6 @@ class Book:
         batch.add("DELETE FROM arrivals WHERE channel = ? AND lock = ?", what.in_channel, what.in_lock)
 
     def _record_learned(self, channel: Channel, one: note.Learned, batch: Batch, now: Timestamp) -> None:
-        key = LockKey(sha256(one.preimage))
-        batch.add("INSERT OR IGNORE INTO preimages VALUES (?, ?)", key, one.preimage)
         what = self._offered.get((channel.id, one.lock_id))
         table = "attempts" if isinstance(what, Attempt) else "forwards"
         names = ("channel", "lock") if isinstance(what, Attempt) else ("out_channel", "out_lock")
@@ -301,6 +307,7 @@ class Book:
                 "WHERE hash = ? AND state IN ('pending', 'unknown')",
                 *(one.preimage, now, what.hash),
             )
+        keep_preimage(batch, LockKey(sha256(one.preimage)), one.preimage)
 
     def _record_returned(self, channel: ChannelId, lock: LockId, reason: bytes, batch: Batch) -> None:
         what = self._offered.get((channel, lock))
@@ -513,7 +520,7 @@ class Book:
     def _recover_forward(self, name: Name, what: Forward) -> None:
         if not self._waits_upstream(what):
             return  # upstream is done with it
-        found = self._store.rows("SELECT preimage FROM preimages WHERE key = ?", what.key)
+        found = self._store.rows("SELECT preimage FROM known WHERE key = ?", what.key)
         row = self._store.rows("SELECT state, reason FROM forwards WHERE out_channel = ? AND out_lock = ?", *name)
         state = row[0][0] if row else ""
         if found and state == "fulfilled":  # by this very lock: the same hash may have others, with other outcomes

@@ -77,7 +77,7 @@ class Laws:
                 self._signature(node, message.channel_id, int(message.coop_version), message.signature)
             case wire.FulfilLock():
                 key = sha256(message.preimage)
-                known = node.service.store.rows("SELECT 1 FROM preimages WHERE key = ?", key)
+                known = node.service.store.rows("SELECT 1 FROM known WHERE key = ?", key)
                 must(known, "I14", node, f"lock {message.lock_id}: its preimage is said and not on disk")
                 self._revealed(node, node.service, message.channel_id, key)
             case wire.AddLock():

@@ -225,6 +225,56 @@ async def test_a_known_preimage_stays_known(store: SqliteStore):
     assert store.rows("SELECT * FROM preimages") == [(b"\1", b"\2")]
 
 
+KNOW = "INSERT OR IGNORE INTO preimages SELECT {0}, x'02' WHERE NOT EXISTS (SELECT 1 FROM known WHERE key = {0})"
+
+
+@pytest.mark.parametrize(
+    ("table", "insert", "proves"),
+    [
+        (
+            "payments",
+            "INSERT INTO payments (hash, n, invoice, token, payee, amount, fee, max_fee, give_up, state, at)"
+            " VALUES (x'01', 1, '', x'', x'', x'', x'', x'', 0, 'pending', 0)",
+            "UPDATE payments SET state = 'succeeded', preimage = x'02'",
+        ),
+        (
+            "invoices",
+            "INSERT INTO invoices (hash, n, preimage, secret, text, token, created, expires, state)"
+            " VALUES (x'01', 1, x'02', x'', '', x'', 0, 0, 'open')",
+            "UPDATE invoices SET state = 'paid'",
+        ),
+    ],
+)
+async def test_a_preimage_that_stands_with_what_it_proves_is_known_for_good_there(
+    store: SqliteStore, table: str, insert: str, proves: str
+):
+    known = "SELECT key, preimage FROM known WHERE key = x'01'"
+    assert await fine(store, insert)
+    assert store.rows(known) == [], "one that was not shown, or is not known yet"
+    assert await fine(store, proves)
+    assert await fine(store, KNOW.format("x'01'"))
+    assert await fine(store, KNOW.format("x'07'"))
+    assert store.rows("SELECT key FROM preimages") == [(b"\7",)], "it is kept once"
+    for away in (
+        f"UPDATE {table} SET preimage = x'03'",
+        f"UPDATE {table} SET preimage = x''",
+        f"UPDATE {table} SET hash = x'04'",
+        f"DELETE FROM {table}",
+        insert.replace("INSERT", "INSERT OR REPLACE"),
+    ):
+        assert not await fine(store, away)
+    assert store.rows(known) == [(b"\1", b"\2")]
+
+
+async def test_a_payment_with_a_preimage_is_kept_even_if_it_failed(store: SqliteStore):
+    assert await fine(
+        store,
+        "INSERT INTO payments (hash, n, invoice, token, payee, amount, fee, max_fee, give_up, state, preimage, at)"
+        " VALUES (x'01', 1, '', x'', x'', x'', x'', x'', 0, 'failed', x'02', 0)",
+    )
+    assert not await fine(store, "DELETE FROM payments")
+
+
 @pytest.mark.parametrize("phase", ["OPENING", "FROZEN"])
 async def test_a_channel_is_forgotten_only_while_nothing_is_signed_in_it(store: SqliteStore, phase: str):
     assert await fine(store, "INSERT INTO channels (id, saved, phase) VALUES (x'01', x'', ?)", phase)
