@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
@@ -87,13 +87,8 @@ class _Several:
     over: trio.Event = field(default_factory=trio.Event)
 
 
-KEPT_EVENTS: Final = 100_000
-PRUNED_EACH: Final = 1_000
-"""Every so many events the ones before the newest `KEPT_EVENTS` are forgotten, or the table would grow for good."""
-
-
 class Events:
-    """What happened, for wallets: numbered, told to who listens, and kept: the newest `KEPT_EVENTS` at least."""
+    """What happened, for wallets: numbered, told to who listens, and kept for a while (`pruning.KEPT_EVENTS`)."""
 
     def __init__(self, store: Store, now: Callable[[], int]) -> None:
         ((last,),) = store.rows("SELECT coalesce(max(n), 0) FROM events")
@@ -113,8 +108,6 @@ class Events:
             f"INSERT OR IGNORE INTO events SELECT ?, ?, ?, ? WHERE {condition}",
             *(self.last, type_, self._now(), json.dumps(shown), value),
         )
-        if self.last % PRUNED_EACH == 0:
-            batch.add("DELETE FROM events WHERE n <= ?", self.last - KEPT_EVENTS)
 
     def ring(self) -> None:
         """After the rows are on disk."""

@@ -39,6 +39,7 @@ from channeld.node.lines import Lines
 from channeld.node.loop import Actor
 from channeld.node.opening import Openings
 from channeld.node.payments import Payments
+from channeld.node.pruning import Pruning
 from channeld.node.reserve import Reserve
 from channeld.node.restoring import is_known_old, recover_all
 from channeld.node.service import Service
@@ -359,6 +360,7 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
     for uri in config.towers:
         towers.add_later(node_address(uri))
     tasks.start_soon(_let_in, towers, lines, store)
+    tasks.start_soon(Pruning(store, world, book.actors).run)
     return Service(
         config=config,
         book=book,

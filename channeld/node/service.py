@@ -11,6 +11,8 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from heapq import merge
+from itertools import islice
 from typing import Any, Final
 
 import trio
@@ -43,9 +45,8 @@ from channeld.wire.invoice import Invoice
 
 COOP_VALID: Final = 600
 """Seconds of chain time for which an offer to close together stands."""
-KEPT_ANSWERS: Final = 100_000
-"""Idempotency keys of invoices made and paid that are remembered, the newest: an invoice made again costs nothing, and
-one that was paid is not paid again whatever the key. Those of channels opened are kept for good."""
+NEWEST: Final = 2**48
+"""More than any row is numbered, and than the seconds there will be."""
 EVENT_WAIT: Final = 30.0
 TURN: Final = 5.0
 """Seconds for which even a caller that has gone is waited for, until its transfers are saved."""
@@ -343,7 +344,8 @@ class Service:
         return all(a.channel.phase is not Phase.OPEN or self.towers.guards(a.channel.id) >= wanted for a in actors)
 
     async def list_invoices(self, *, limit: int, cursor: str | None) -> Json:
-        rows = self.store.rows(f"{_INVOICE} WHERE n < ? ORDER BY n DESC LIMIT ?", _number(cursor), limit)
+        (before,) = _numbers(cursor, 1)
+        rows = self.store.rows(f"{_INVOICE} WHERE n < ? ORDER BY n DESC LIMIT ?", before, limit)
         following = str(rows[-1][0]) if len(rows) == limit else None
         return {"invoices": [self._invoice(row) for row in rows], "next": following}
 
@@ -377,7 +379,7 @@ class Service:
     async def send_transfers(self, *, channel_id: bytes, transfers: Sequence[Mapping[str, Any]], wait: bool) -> Json:
         actor, now = self._actor(channel_id), self.world.now
         self.world.must_be_safe()
-        ids = [PaymentId(one["id"] or self.randomness(16)) for one in transfers]
+        ids = [PaymentId(one["id"] or self._new_id()) for one in transfers]
         while any((channel_id, id_) in self._sending for id_ in ids):
             await self._sent.wait()  # asked for already, and about to be saved
         asked = [id_ for id_, one in zip(ids, transfers, strict=True) if one["id"]]
@@ -426,6 +428,11 @@ class Service:
         self._sent = trio.Event()
         await reply.wait()
 
+    def _new_id(self) -> PaymentId:
+        """Milliseconds and chance. In the order of time it costs both books one page of their index for many, where one
+        by chance alone costs a page each; its only reader is the peer, who sees when it comes."""
+        return PaymentId(int(self.world.clock() * 1_000).to_bytes(6, "big") + self.randomness(10))
+
     def _transfers(self, channel_id: bytes, ids: Sequence[bytes]) -> dict[bytes, tuple[str, int]]:
         """State and version of those of the outgoing transfers that exist."""
         found: dict[bytes, tuple[str, int]] = {}
@@ -458,7 +465,7 @@ class Service:
 
     def _transfer(self, row: Sequence[Any]) -> Json:
         actor = self.book.actors.get(row[0])
-        return shown.transfer_of(row, actor.channel if actor else None, self.config.network)
+        return shown.transfer_of(row[:7], actor.channel if actor else None, self.config.network)
 
     def _received(self, hash_: bytes) -> Json:
         told = self._invoice(self.store.rows(f"{_INVOICE} WHERE hash = ?", hash_)[0])
@@ -479,23 +486,35 @@ class Service:
         }
 
     async def list_payments(self, *, limit: int, cursor: str | None) -> Json:
-        """Newest first over payments, transfers and received invoices; the cursor counts what was shown."""
-        skip = _skip(cursor)
-        rows = self.store.rows(
-            "SELECT 'out', hash, at, n FROM payments UNION ALL SELECT 'in', hash, paid_at, n FROM invoices "
-            "WHERE state = 'paid' UNION ALL SELECT 'direct', n, at, n FROM transfers "
-            "ORDER BY 3 DESC, 1, 4 DESC LIMIT ? OFFSET ?",
-            *(limit, skip),
+        """Newest first over payments, received invoices and transfers; the cursor says how far each of them was shown.
+
+        Each has an index in its own order, so a page costs the same however long the history is, and what comes in
+        meanwhile moves nothing.
+        """
+        paid, received, received_n, sent = _numbers(cursor, 4)
+        out = self.store.rows(
+            "SELECT at, 'out', n, hash FROM payments WHERE n < ? ORDER BY n DESC LIMIT ?", paid, limit
         )
+        in_ = self.store.rows(
+            "SELECT paid_at, 'in', n, hash FROM invoices WHERE state = 'paid' AND (paid_at, n) < (?, ?) "
+            "ORDER BY paid_at DESC, n DESC LIMIT ?",
+            *(received, received_n, limit),
+        )
+        direct = self.store.rows(f"{_TRANSFER} WHERE n < ? ORDER BY n DESC LIMIT ?", sent, limit)
+        of_transfers = [(row[5], "direct", row[7], row) for row in direct]
         told = []
-        for kind, name, _, _ in rows:
+        for at, kind, n, what in islice(merge(out, in_, of_transfers, key=lambda row: (-row[0], row[1])), limit):
             if kind == "out":
-                told.append(self._payment(name))
+                paid = n
+                told.append(self._payment(what))
             elif kind == "in":
-                told.append(self._received(name))
+                received, received_n = at, n
+                told.append(self._received(what))
             else:
-                told.append(self._transfer(self.store.rows(f"{_TRANSFER} WHERE n = ?", name)[0]))
-        return {"payments": told, "next": str(skip + limit) if len(rows) == limit else None}
+                sent = n
+                told.append(self._transfer(what))
+        following = f"{paid}.{received}.{received_n}.{sent}" if len(told) == limit else None
+        return {"payments": told, "next": following}
 
     # -- towers
 
@@ -568,8 +587,6 @@ class Service:
             batch.add(
                 "INSERT OR IGNORE INTO asked VALUES (?, ?, ?, ?)", key, _print(request), json.dumps(answer), int(lasts)
             )
-            oldest = "(SELECT max(rowid) FROM asked) - ?"
-            batch.add(f"DELETE FROM asked WHERE rowid <= {oldest} AND lasts = 0", KEPT_ANSWERS)
         return batch
 
     async def _remember(
@@ -582,20 +599,18 @@ class Service:
 
 
 _INVOICE: Final = "SELECT n, text, state, received, paid_at, preimage FROM invoices"
-_TRANSFER: Final = "SELECT channel, id, outgoing, amount, state, at, settled_at FROM transfers"
+_TRANSFER: Final = "SELECT channel, id, outgoing, amount, state, at, settled_at, n FROM transfers"
 
 
 def _print(request: Sequence[object]) -> str:
     return hashlib.sha256(json.dumps(request).encode()).hexdigest()
 
 
-def _number(cursor: str | None) -> int:
+def _numbers(cursor: str | None, count: int) -> list[int]:
+    """What a cursor says; without one, more than there is. Malformed: it is none of ours."""
     if cursor is None:
-        return 2**62
-    if not cursor.isdecimal():
+        return [NEWEST] * count
+    parts = cursor.split(".")
+    if len(parts) != count or not all(part.isascii() and part.isdecimal() and len(part) < 16 for part in parts):
         raise Malformed(f"no cursor: {cursor[:20]!r}")
-    return int(cursor)
-
-
-def _skip(cursor: str | None) -> int:
-    return 0 if cursor is None else _number(cursor)
+    return [min(int(part), NEWEST) for part in parts]

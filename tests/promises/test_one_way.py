@@ -75,7 +75,7 @@ STATUSES = (
         ),
         values=("offered", "fulfilled", "returned"),
         moves=_from("offered", "fulfilled", "returned"),
-        kept=("offered", "fulfilled", "returned"),
+        kept=("offered", "fulfilled"),
     ),
     Status(
         table="attempts",

@@ -55,3 +55,9 @@ BEGIN SELECT raise(ABORT, 'a preimage is known for good'); END;
 CREATE TRIGGER invoices_keep_their_preimage BEFORE UPDATE OF hash, preimage ON invoices
 WHEN new.hash <> old.hash OR new.preimage <> old.preimage
 BEGIN SELECT raise(ABORT, 'a preimage is known for good'); END;
+
+-- What may go after a while (node.pruning): a lock that was given back is over once it cannot stand upstream any more.
+CREATE INDEX forwards_returned ON forwards (at) WHERE state = 'returned';
+DROP TRIGGER forwards_are_kept;
+CREATE TRIGGER forwards_are_kept BEFORE DELETE ON forwards WHEN old.state <> 'returned'
+BEGIN SELECT raise(ABORT, 'a forward is never forgotten'); END;

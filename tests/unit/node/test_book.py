@@ -10,9 +10,7 @@ from channeld.base.units import NATIVE, Timestamp, Version
 from channeld.core.channel import Channel, Phase
 from channeld.core.events import SeenHead, SeenSecret
 from channeld.core.messages import Commit, FulfilLock
-from channeld.node.ledger import KEPT_EVENTS, Events
 from channeld.node.loop import Actor
-from channeld.storage.sqlite import SqliteStore
 from channeld.storage.store import Batch, wide
 from tests.roles import START, lock_key, preimage
 from tests.unit.node.parts import FIRST, Parts, channel_with_lock, parts, renamed
@@ -101,19 +99,3 @@ async def test_a_payment_that_succeeded_is_told_once(nursery: trio.Nursery) -> N
         for _ in range(2):
             await actor.ask(SeenSecret(key=lock_key(1), preimage=preimage(1), at=START))
         assert node.store.rows("SELECT type FROM events") == [("payment_sent",)]
-
-
-async def test_of_events_the_newest_are_kept():
-    """The rows on disk are bounded, whatever happens how often; what is kept is the newest, without a hole."""
-    store = SqliteStore(":memory:")
-    events = Events(store, lambda: 7)
-    for _ in range(21):
-        batch = Batch()
-        for _ in range(10_000):
-            events.add(batch, "payment_received", amount="1")
-        await store.commit(batch)
-        ((count, newest),) = store.rows("SELECT count(*), max(n) FROM events")
-        assert newest == events.last
-        assert count == min(events.last, KEPT_EVENTS)
-    assert store.rows("SELECT min(n) FROM events") == [(events.last - KEPT_EVENTS + 1,)]
-    store.close()

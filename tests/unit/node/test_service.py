@@ -17,7 +17,8 @@ from channeld.base.units import Address
 from channeld.chain.networks import network
 from channeld.node.config import Config
 from channeld.node.payments import Payments
-from channeld.node.service import KEPT_ANSWERS, Service
+from channeld.node.pruning import KEPT_ANSWERS, Pruning
+from channeld.node.service import Service
 from channeld.wire.address import HostPort
 from routing.graph import Graph
 from tests.roles import DOMAIN
@@ -116,11 +117,15 @@ async def test_the_newest_answers_are_kept_and_the_oldest_forgotten_but_those_th
         KEPT_ANSWERS,
     )
     await service.store.commit(batch)
+    pruning = Pruning(service.store, service.world, service.book.actors)
+    await pruning.bite()
     assert await invoice(service, key="first") == first
     await invoice(service, key="one more")
+    await pruning.bite()
     assert service.store.rows("SELECT count(*), min(rowid) FROM asked") == [(KEPT_ANSWERS, 2)]
     assert await invoice(service, key="first") != first
     await invoice(service, key="two more")
+    await pruning.bite()
     kept = service.store.rows("SELECT key FROM asked ORDER BY rowid LIMIT 2")
     assert kept == [("a channel",), ("key 4",)], "the channel's is older than all that were forgotten"
     assert await invoice(service, key="one more") == await invoice(service, key="one more")
