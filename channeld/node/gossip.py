@@ -10,6 +10,7 @@ to nobody, but its two nodes know each other's policy, so that the payee can put
 from __future__ import annotations
 
 import logging
+from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -128,6 +129,9 @@ class Gossip:
         self._missed: set[Line] = set()
         self._unasked: set[Line] = set()
         """Lines of strangers that have not been asked for news."""
+        self._payable: dict[Address, list[tuple[int, ChannelId]]] = {}
+        """By token, the channels over which we can be paid: those with most to come in first, then by id."""
+        self._usable = book.actors.tally(_payable, self._sort)
         self._rate, self._updates = Spam(GOSSIP_RATE), Spam(UPDATE_RATE)
         self._faults, self._queries = Spam(FAULT_RATE), Spam(QUERY_RATE)
 
@@ -176,13 +180,15 @@ class Gossip:
             self._ask(line)
         self._said[line] = set()
         self._nursery.start_soon(self._until_ended, line)
-        for actor in self._book.actors.values():
+        policies: list[wire.Message] = []
+        for actor in self._book.actors.of(line.peer):
             channel = actor.channel
-            if channel.peer == line.peer and channel.phase is Phase.OPEN and channel.id not in self.known:
+            if channel.phase is Phase.OPEN and channel.id not in self.known:
                 if channel.public:
                     self._say_half(line, channel)
                 elif (update := self.known.private.get((channel.id, channel.we))) is not None:
-                    line.send([update])
+                    policies.append(update)
+        line.send(policies)
 
     def _ask(self, line: Line) -> None:
         since = self._talked.get(line.peer, 0) - OVERLAP
@@ -284,23 +290,33 @@ class Gossip:
 
     def hints(self, token: Address) -> list[tuple[HintHop, ...]]:
         """Ways to us over our private channels in `token`, for an invoice; those with most to come in first."""
-        found: list[tuple[Amount, HintHop]] = []
-        for actor in self._book.actors.values():
-            channel = actor.channel
-            update = self.known.private.get((channel.id, channel.we.other))
-            usable = channel.token == token and _usable(channel) and not actor.broken
-            if update is None or update.disabled or not usable:
+        self._usable.look()
+        found: list[tuple[HintHop, ...]] = []
+        for _, id_ in self._payable.get(token, ()):
+            actor = self._book.actors[id_]
+            update = self.known.private.get((id_, actor.channel.we.other))
+            if update is None or update.disabled or actor.broken:
                 continue
             hop = HintHop(
-                node=channel.peer,
-                channel=channel.id,
+                node=actor.channel.peer,
+                channel=id_,
                 fee_base=update.fee_base,
                 fee_ppm=update.fee_ppm,
                 expiry_delta=update.expiry_delta,
             )
-            found.append((channel.peer_balance, hop))
-        found.sort(key=lambda one: (-one[0], one[1].channel))
-        return [(hop,) for _, hop in found[:MAX_HINTS]]
+            found.append((hop,))
+            if len(found) == MAX_HINTS:
+                break
+        return found
+
+    def _sort(
+        self, channel: ChannelId, before: tuple[Address, Amount] | None, after: tuple[Address, Amount] | None
+    ) -> None:
+        if before is not None:
+            ways = self._payable[before[0]]
+            del ways[bisect_left(ways, (-before[1], channel))]
+        if after is not None:
+            insort(self._payable.setdefault(after[0], []), (-after[1], channel))
 
     # -- what the chain says
 
@@ -550,6 +566,11 @@ class Gossip:
 def _usable(channel: Channel) -> bool:
     """Whether others may send over it: not while it is being closed."""
     return channel.signs and not channel.leaving
+
+
+def _payable(channel: Channel) -> tuple[Address, Amount] | None:
+    """Its token, and what the peer can pay us over it, if it can."""
+    return (channel.token, channel.peer_balance) if _usable(channel) else None
 
 
 def _remember(memory: OrderedDict[_Key, Timestamp], key: _Key, at: Timestamp) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import trio
 
@@ -30,6 +30,7 @@ from channeld.core import closing, events
 from channeld.core.channel import EMPTY, Channel, LockName, Phase
 from channeld.core.closing import Act, Margins, due
 from channeld.core.updating import our_locks
+from channeld.node.actors import Tally
 from channeld.node.chainbook import note_fact
 from channeld.node.ledger import Book
 from channeld.node.loop import Actor
@@ -96,6 +97,8 @@ class Guard:
         self._looked = False
         self._cursor: BlockRef | None = None
         self._known_memo: set[ChannelId] = set()
+        self._stakes = book.actors.tally(lambda channel: self._at_stake(channel) or None)
+        self._with_locks = book.actors.tally(_has_locks)
         self._most_registered = MANY_REGISTERED
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -226,7 +229,7 @@ class Guard:
         if len(self._world.registered) > self._most_registered:
             self._forget_registered()
         self._pending.secrets[key] = (fact.block.number, fact.log_index)
-        for actor in list(self._book.actors.values()):
+        for actor in self._all_of(self._with_locks):
             if any(lock.key == key for lock in our_locks(actor.channel).values()):
                 await self._ask(actor, events.SeenSecret(key=key, preimage=Preimage(fact.secret), at=fact.timestamp))
             for lock in closing.incoming_claimed(actor.channel):
@@ -350,7 +353,7 @@ class Guard:
     async def _visit_all(self, head: Head) -> None:
         """Those that are closing first; trouble with one keeps no other from its defence (I40)."""
         trouble: Unreachable | None = None
-        for actor in sorted(self._book.actors.values(), key=lambda actor: actor.channel.phase is not Phase.CLOSING):
+        for actor in self._all_of(self._stakes, first=Phase.CLOSING):
             if not self._at_stake(actor.channel):
                 continue
             try:
@@ -361,6 +364,14 @@ class Guard:
                 log.error("channel=%s cannot be looked after: %s", actor.channel.name, fault)
         if trouble is not None:
             raise trouble
+
+    def _all_of(self, tally: Tally[Any], first: Phase | None = None) -> Iterator[Actor]:
+        """The actors of a tally, those in phase `first` first; and those that come to it while we wait for others."""
+        done: set[ChannelId] = set()
+        while some := [self._book.actors[id_] for id_ in tally.look() if id_ not in done]:
+            for actor in sorted(some, key=lambda actor: actor.channel.phase is not first):
+                done.add(actor.channel.id)
+                yield actor
 
     @staticmethod
     def _at_stake(channel: Channel) -> bool:
@@ -556,6 +567,11 @@ class Guard:
             pack([block.number, block.hash, block.timestamp]),
         )
         await self._store.commit(batch)
+
+
+def _has_locks(channel: Channel) -> bool | None:
+    """Whether a secret may concern the channel: it has locks of ours, or knows preimages of the peer's."""
+    return bool(our_locks(channel) or channel.claims) or None
 
 
 def left_after(

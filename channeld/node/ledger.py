@@ -26,6 +26,7 @@ from channeld.core.channel import Channel, Phase
 from channeld.core.events import CloseAlone, Event, Fail, Fulfil, SeenSecret
 from channeld.core.messages import AddLock, Commit, FulfilLock, Transfer
 from channeld.core.updating import our_locks
+from channeld.node.actors import Actors
 from channeld.node.claiming import Claims
 from channeld.node.old import OldStore
 from channeld.storage.store import Batch, Store, narrow, wide
@@ -140,7 +141,7 @@ class Book:
     """See the file's head. `actors` is filled by the node."""
 
     def __init__(self, store: Store, world: World, nursery: trio.Nursery) -> None:
-        self.actors: dict[ChannelId, Actor] = {}
+        self.actors = Actors()
         self.events = Events(store, lambda: world.now)
         self.arrivals: Arrivals
         self.payer: Payer
@@ -220,6 +221,7 @@ class Book:
     # -- with the channel
 
     def record(self, channel: Channel, notes: tuple[note.Note, ...], batch: Batch) -> None:
+        self.actors.begin(channel.id)
         now = self._times[channel.id] = self._world.now
         for one in notes:
             self._record(channel, one, batch, now)
@@ -342,6 +344,7 @@ class Book:
             for (hash_,) in self._store.rows("SELECT hash FROM payments WHERE state = 'unknown'"):
                 self.payer.forgotten(hash_)
         self.changed(channel)
+        self.actors.end(channel.id)
 
     def at_once(self, channel: Channel, arrived: note.Arrived) -> tuple[Event, Batch] | None:
         """The answer to a lock that is not saved yet, to be saved with it; None if it is to be recorded."""

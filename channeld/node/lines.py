@@ -337,8 +337,8 @@ class Lines:
                 if isinstance(update, AddLock):  # nobody to offer it to: let the payment go another way
                     actor.post(Cancel(lock_id=update.lock.id))
 
-    def _of(self, peer: NodeId) -> list[Actor]:
-        return [a for a in self._book.actors.values() if a.channel.peer == peer and a.channel.phase not in _CLOSED]
+    def _of(self, peer: NodeId) -> Iterator[Actor]:
+        return (actor for actor in self._book.actors.of(peer) if actor.channel.phase not in _CLOSED)
 
     async def _listen(self, line: Line, messages: list[wire.Message]) -> None:
         while True:

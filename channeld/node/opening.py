@@ -169,8 +169,8 @@ class Openings:
         )
 
     def _nonce_used(self, nonce: int) -> bool:
-        held = [actor.channel for actor in self._book.actors.values()] + [t.channel for t in self._theirs.values()]
-        return any(channel.terms.nonce == nonce for channel in held)
+        begun = (theirs.channel.terms.nonce for theirs in self._theirs.values())
+        return self._book.actors.uses(nonce) or nonce in begun
 
     # -- heard from peers
 

@@ -70,7 +70,9 @@ class Reserve:
         self._said = False
         self._again = 0
         self._looking = trio.Lock()
-        self._gas: dict[ChannelId, tuple[Channel, int]] = {}
+        self._sums: dict[bool, tuple[int, int]] = {False: (0, 0), True: (0, 0)}
+        """Gas and bonds of all channels together, by whether they are only words."""
+        self._channels = book.actors.tally(self._ends, self._add)
 
     async def look(self) -> None:
         """Read balance and price, and tell an event when locks are no longer taken or are again.
@@ -141,27 +143,24 @@ class Reserve:
 
     def needed(self, times: int, *, channels: int = 0, locks: int = 0, strangers: bool = False) -> int:
         """Wei that ending what there is, and so many more channels and locks, takes at `times` today's price."""
+        self._channels.look()
         gas, bonds = channels * GAS_OF_CHANNEL + locks * GAS_OF_LOCK, channels * self._bond
-        for actor in self._book.actors.values():
-            channel = actor.channel
-            if channel.phase is Phase.CLOSED:
-                self._gas.pop(channel.id, None)
-                continue
-            if not strangers and only_words(channel):
-                continue
-            gas += self._gas_of(channel)
-            if channel.onchain is None:
-                bonds += channel.terms.close_bond
-        if len(self._gas) > len(self._book.actors):  # some are forgotten
-            self._gas = {id_: known for id_, known in self._gas.items() if id_ in self._book.actors}
+        for words in (False, True) if strangers else (False,):
+            gas, bonds = gas + self._sums[words][0], bonds + self._sums[words][1]
         return gas * min(times * (self._price or 0), self._fees.max_fee) + bonds
 
-    def _gas_of(self, channel: Channel) -> int:
-        """Of one channel; counted once for each of its turns, as this is asked for every lock that arrives."""
-        known = self._gas.get(channel.id)
-        if known is None or known[0] is not channel:
-            known = self._gas[channel.id] = channel, GAS_OF_CHANNEL + self._locks(channel) * GAS_OF_LOCK
-        return known[1]
+    def _ends(self, channel: Channel) -> tuple[bool, int, int] | None:
+        """Whether it is only words, and gas and bond that its end may take; None if it is over."""
+        if channel.phase is Phase.CLOSED:
+            return None
+        gas = GAS_OF_CHANNEL + self._locks(channel) * GAS_OF_LOCK
+        return only_words(channel), gas, channel.terms.close_bond if channel.onchain is None else 0
+
+    def _add(self, _: ChannelId, before: tuple[bool, int, int] | None, after: tuple[bool, int, int] | None) -> None:
+        for sign, one in ((-1, before), (1, after)):
+            if one is not None:
+                words, gas, bond = one
+                self._sums[words] = self._sums[words][0] + sign * gas, self._sums[words][1] + sign * bond
 
     def _locks(self, channel: Channel) -> int:
         """Locks in any state that may be enforced, as far as they are worth resolving; one that came in counts twice,

@@ -54,13 +54,14 @@ class Unpaid:
         self._book, self._store, self._world, self._chain, self._lines = book, store, world, chain, lines
         self._origins: dict[ChannelId, str] = {}
         self._next = 0
+        self._words = book.actors.tally(lambda channel: channel.peer if only_words(channel) else None)
 
     def must_take(self, line: Line) -> None:
         """Refused (too_many_openings) if a further one of this peer is too much."""
-        waiting = [actor.channel for actor in self._book.actors.values() if only_words(actor.channel)]
-        if sum(channel.peer == line.peer for channel in waiting) >= OF_PEER:
+        waiting = self._words.look()
+        if sum(peer == line.peer for peer in waiting.values()) >= OF_PEER:
             raise Refused("too_many_openings", f"{OF_PEER} channels wait for your deposit already")
-        if line.origin and sum(self._origins.get(channel.id) == line.origin for channel in waiting) >= OF_ORIGIN:
+        if line.origin and sum(self._origins.get(channel) == line.origin for channel in waiting) >= OF_ORIGIN:
             raise Refused("too_many_openings", f"{OF_ORIGIN} channels of your address wait for a deposit already")
         if len(waiting) >= IN_ALL:
             raise Refused("too_many_openings", "too many channels wait for a deposit here, try again later")
@@ -76,7 +77,7 @@ class Unpaid:
         if now < self._next:
             return
         self._next = now + EVERY
-        words = [actor for actor in self._book.actors.values() if only_words(actor.channel)]
+        words = [self._book.actors[id_] for id_ in self._words.look()]
         self._origins = {
             actor.channel.id: self._origins[actor.channel.id] for actor in words if actor.channel.id in self._origins
         }

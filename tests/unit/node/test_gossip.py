@@ -117,6 +117,7 @@ class Node:
         """The channel's machine has come to a new state."""
         actor = self.book.actors[channel_id]
         actor.channel = replace(actor.channel, **changes)
+        self.book.actors.end(channel_id)
         self.gossip.changed(actor.channel)
 
     def knows(self, channel_id: ChannelId) -> bool:

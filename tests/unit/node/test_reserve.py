@@ -162,9 +162,12 @@ async def test_a_turn_of_a_channel_is_counted_anew(nursery: trio.Nursery) -> Non
         await made.look()
         actor = await node.add(with_locks())
         before = made.needed(1)
+        node.book.actors.begin(actor.channel.id)
+        assert made.needed(1) == before
         actor.channel = with_locks(5)
-        assert made.needed(1) > before
+        assert made.needed(1) > before, "also before all that follows from the turn has been told"
         actor.channel = replace(actor.channel, phase=Phase.CLOSED)
+        node.book.actors.end(actor.channel.id)
         assert made.needed(1) == 0
 
 
