@@ -22,6 +22,8 @@ MAX_TOTAL: Final = 8_192
 AMOUNT_BYTES: Final = 11
 
 type_error = (ValueError, TypeError, OverflowError, RecursionError, msgpack.exceptions.ExtraData)
+_OURS: Final = (int, bytes, str, bool, type(None))
+"""What msgpack makes of what `pack` takes, but for lists."""
 
 
 def pack(value: Any) -> bytes:
@@ -65,9 +67,13 @@ def unpack(data: bytes, *, max_bytes: int = MAX_BYTES, max_items: int = MAX_ITEM
 
 
 def _has_foreign(value: Any) -> bool:
-    if isinstance(value, list):
-        return any(_has_foreign(item) for item in value)
-    return not (value is None or isinstance(value, int | bytes | str))
+    found = [value]
+    for one in found:  # what is in it is put behind
+        if type(one) is list:
+            found += one
+        elif type(one) not in _OURS:
+            return True
+    return False
 
 
 def amount_bytes(amount: int) -> bytes:

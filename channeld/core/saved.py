@@ -145,7 +145,7 @@ def _load(fields: Any) -> Channel:
         onchain=None if onchain is None else _load_onchain(onchain),
         outline=_load_outline(more[0]) if more else None,
     )
-    return with_queue(channel, tuple(_load_update(update) for update in queue))
+    return with_queue(channel, tuple(_load_update(update) for update in queue)) if queue else channel
 
 
 def save_body(body: Body) -> list[Any]:

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import Final, Protocol
 
 import trio
@@ -55,6 +56,8 @@ _PATIENT: Final = (Pay, Offer, Fulfil, Fail)
 """Wishes that lead to nothing before the peer has answered what is outstanding."""
 PATIENCE: Final = 0.05
 """Seconds after which they are saved even so; callers may wait for that."""
+_saved: Final = attrgetter(*(one.name for one in fields(Channel) if one.name not in ("session", "ask", "waiting")))
+"""What of a channel is saved."""
 _BUGS: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What a mistake of ours raises. It stops one channel, not the node (I40)."""
 
@@ -354,4 +357,4 @@ def _differs(new: Channel, old: Channel) -> bool:
     """Whether something changed that is saved."""
     if new is old:
         return False
-    return replace(new, session=old.session, ask=old.ask, waiting=old.waiting) != old
+    return bool(_saved(new) != _saved(old))

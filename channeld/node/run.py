@@ -160,9 +160,13 @@ class _House:
 
     async def start(self, channel: Channel) -> None:
         """Give a saved channel its actor."""
+        await self.actors.start(self.actor(channel).run)
+
+    def actor(self, channel: Channel) -> Actor:
+        """The actor of a saved channel, in the book; somebody has to run it."""
         actor = self.outside.actor(channel, self.key, self.store, self.book, now=lambda: self.world.now)
         self.book.actors[channel.id] = actor
-        await self.actors.start(actor.run)
+        return actor
 
 
 async def _run(
@@ -215,7 +219,7 @@ async def _run(
         )
         tasks.start_soon(store.watch)
         for channel in store.channels():
-            await house.start(channel)
+            actors.start_soon(house.actor(channel).run)
         service = await _furnish(house, stopping)
         task_status.started(service)
         await stopping.wait()

@@ -204,7 +204,7 @@ def _open(homes: Sequence[Home], agreed: Agreed) -> None:
     seen = SeenDeposit(deposit_a=DEPOSIT, deposit_b=Amount(0))
     _play(homes, pair, (Connected(),), (Connected(),))
     _play(homes, pair, (seen,), (seen,))
-    _play(homes, pair, (Pay(payment_id=payment, amount=GIVEN), Propose()), ())
+    _play(homes, pair, (Pay(transfers=((payment, GIVEN),)), Propose()), ())
     for home, channel in zip(homes, pair, strict=True):
         home.batch.channel(channel)
 
