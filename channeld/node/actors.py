@@ -28,8 +28,8 @@ class Actors(dict[ChannelId, "Actor"]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.turning: dict[ChannelId, None] = {}
-        """Those whose turn is not over."""
+        self.turning: dict[ChannelId, Channel] = {}
+        """Those whose turn is not over, as it leaves them."""
         self._of_peer: dict[NodeId, dict[ChannelId, Actor]] = {}
         self._nonces: Counter[int] = Counter()
         self._tallies: list[Tally[object]] = []
@@ -62,9 +62,9 @@ class Actors(dict[ChannelId, "Actor"]):
         """Whether some channel's terms have that nonce."""
         return nonce in self._nonces
 
-    def begin(self, channel: ChannelId) -> None:
-        """A turn of that channel is about to be saved."""
-        self.turning[channel] = None
+    def begin(self, channel: Channel) -> None:
+        """A turn that leaves a channel like this is about to be saved."""
+        self.turning[channel.id] = channel
 
     def end(self, channel: ChannelId) -> None:
         """It was saved, and what follows from it has been told."""
@@ -107,7 +107,7 @@ class Tally(Generic[_Found]):
         """As of now."""
         if self.stale or self._actors.turning:
             stale, self.stale = self.stale, {}
-            for id_ in stale | self._actors.turning:
+            for id_ in dict.fromkeys((*stale, *self._actors.turning)):
                 self._look_at(id_)
         return self._found
 

@@ -74,7 +74,7 @@ class _Opened:
 
 class Desk:
     """Decides arrivals. `policy` is what we ask for forwarding out of a channel; `costs` what resolving one lock of a
-    token on chain costs, in its base units; `short` why the account could not enforce a further lock, or None."""
+    token on chain costs, in its base units; `short` why the account could not enforce a further lock in a channel."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class Desk:
         max_expiry: int,
         limits: Limits = USUAL,
         costs: Callable[[Address], Amount] = lambda _: Amount(0),
-        short: Callable[[], str | None] = lambda: None,
+        short: Callable[[Channel], str | None] = lambda _: None,
     ) -> None:
         self._book, self._store, self._world, self._key = book, store, world, node_key
         self._policy, self._max_expiry, self._costs, self._short = policy, max_expiry, costs, short
@@ -155,7 +155,7 @@ class Desk:
             raise _No(FailureCode.SAFE_MODE)
         if channel.phase is not Phase.OPEN:  # its state may have been settled without this lock
             raise _No(FailureCode.CHANNEL_CLOSING)
-        if (why := self._short()) is not None:
+        if (why := self._short(channel)) is not None:
             log.warning("channel=%s lock=%s not taken: %s", channel.name, lock.id, why)
             raise _No(FailureCode.TEMPORARY_NODE_FAILURE)
 

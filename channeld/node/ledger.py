@@ -221,7 +221,7 @@ class Book:
     # -- with the channel
 
     def record(self, channel: Channel, notes: tuple[note.Note, ...], batch: Batch) -> None:
-        self.actors.begin(channel.id)
+        self.actors.begin(channel)
         now = self._times[channel.id] = self._world.now
         for one in notes:
             self._record(channel, one, batch, now)

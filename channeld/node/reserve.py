@@ -26,10 +26,10 @@ from typing import Final
 import trio
 
 from channeld.base.errors import Refused, Unreachable
-from channeld.base.units import Address, Amount, ChannelId
+from channeld.base.units import Address, Amount, ChannelId, Side
 from channeld.chain.networks import Fees
 from channeld.chain.reads import RpcChain
-from channeld.core.channel import Channel, Phase
+from channeld.core.channel import Body, Channel, Phase
 from channeld.node.exposure import only_words
 from channeld.node.ledger import Book
 from channeld.storage.store import Batch, Store
@@ -73,6 +73,8 @@ class Reserve:
         self._sums: dict[bool, tuple[int, int]] = {False: (0, 0), True: (0, 0)}
         """Gas and bonds of all channels together, by whether they are only words."""
         self._channels = book.actors.tally(self._ends, self._add)
+        self._counted: tuple[Body, Body, Side, Amount, int] | None = None
+        """The last count of `_locks`: it is asked for each lock of a commit, of the same bodies."""
 
     async def look(self) -> None:
         """Read balance and price, and tell an event when locks are no longer taken or are again.
@@ -122,9 +124,13 @@ class Reserve:
     @property
     def short(self) -> str | None:
         """Why no further lock is taken, or None."""
+        return self.why_short(None)
+
+    def why_short(self, channel: Channel | None) -> str | None:
+        """Why no further lock is taken into that channel, or None; it is counted as given, saved or not."""
         if self._price is None:
             return "the account's balance has not been read yet"
-        needed = self.needed(LEAST, locks=MORE_LOCKS)
+        needed = self.needed(LEAST, locks=MORE_LOCKS, turning=channel)
         if self._balance >= needed:
             return None
         return f"the account holds {self._balance} wei; ending its channels and locks may take {needed}"
@@ -141,10 +147,29 @@ class Reserve:
             text = f"it holds {self._balance} wei; deposits, and ending every channel, may take {needed}"
             raise Refused("insufficient_gas", f"the account 0x{self._us.hex()}: {text}", "send it some of the coin")
 
-    def needed(self, times: int, *, channels: int = 0, locks: int = 0, strangers: bool = False) -> int:
-        """Wei that ending what there is, and so many more channels and locks, takes at `times` today's price."""
-        self._channels.look()
+    def needed(
+        self,
+        times: int,
+        *,
+        channels: int = 0,
+        locks: int = 0,
+        strangers: bool = False,
+        turning: Channel | None = None,
+    ) -> int:
+        """Wei that ending what there is, and so many more channels and locks, takes at `times` today's price.
+
+        `turning`: a channel in the middle of its turn. It, and those whose turn is being saved, count as they will be,
+        if that is more.
+        """
+        found = self._channels.look()
         gas, bonds = channels * GAS_OF_CHANNEL + locks * GAS_OF_LOCK, channels * self._bond
+        unsaved = self._book.actors.turning
+        if turning is not None:
+            unsaved = {**unsaved, turning.id: turning}
+        for id_, channel in unsaved.items():
+            if (will := self._ends(channel)) is not None:
+                now = found.get(id_)
+                gas += max(0, will[1] - (now[1] if now is not None else 0))
         for words in (False, True) if strangers else (False,):
             gas, bonds = gas + self._sums[words][0], bonds + self._sums[words][1]
         return gas * min(times * (self._price or 0), self._fees.max_fee) + bonds
@@ -168,5 +193,10 @@ class Reserve:
         if not channel.current.body.locks and not channel.newest_body.locks:
             return 0
         least = self._costs(channel.token)
-        locks = {**channel.current.body.locks, **channel.newest_body.locks}
-        return sum(1 + (lock.sender is not channel.we) for lock in locks.values() if lock.amount >= least)
+        bodies = channel.current.body, channel.newest_body
+        known = self._counted
+        if known is None or known[0] is not bodies[0] or known[1] is not bodies[1] or known[2:4] != (channel.we, least):
+            locks = {**bodies[0].locks, **bodies[1].locks}
+            count = sum(1 + (lock.sender is not channel.we) for lock in locks.values() if lock.amount >= least)
+            known = self._counted = (*bodies, channel.we, least, count)
+        return known[4]

@@ -289,7 +289,7 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
         max_expiry=MAX_EXPIRY,
         limits=config.limits,
         costs=config.resolving,
-        short=lambda: reserve.short,
+        short=reserve.why_short,
     )
     at = await _listen(house, lines)
     gossip = Gossip(

@@ -156,7 +156,7 @@ SHELL = (
         "I22",
         "whoever is short of gas takes locks",
         "node/forwarding.py",
-        "        if (why := self._short()) is not None:\n",
-        "        if (why := self._short()) is not None and not why:\n",
+        "        if (why := self._short(channel)) is not None:\n",
+        "        if (why := self._short(channel)) is not None and not why:\n",
     ),
 )

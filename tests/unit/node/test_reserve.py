@@ -162,13 +162,29 @@ async def test_a_turn_of_a_channel_is_counted_anew(nursery: trio.Nursery) -> Non
         await made.look()
         actor = await node.add(with_locks())
         before = made.needed(1)
-        node.book.actors.begin(actor.channel.id)
+        node.book.actors.begin(actor.channel)
         assert made.needed(1) == before
         actor.channel = with_locks(5)
         assert made.needed(1) > before, "also before all that follows from the turn has been told"
         actor.channel = replace(actor.channel, phase=Phase.CLOSED)
         node.book.actors.end(actor.channel.id)
         assert made.needed(1) == 0
+
+
+async def test_a_turn_that_is_not_saved_yet_counts_as_it_will_be(nursery: trio.Nursery) -> None:
+    """A lock may be answered in the turn that brings it: what else that turn brings, and others bring, is counted."""
+    with parts(nursery) as node:
+        made = reserve(node, Figures(10**9))
+        await made.look()
+        actor = await node.add(with_locks())
+        before = made.needed(1)
+        more = made.needed(1, turning=with_locks(5))
+        assert more > before
+        assert made.needed(1) == before
+        node.book.actors.begin(with_locks(5))
+        assert made.needed(1) == more
+        node.book.actors.end(actor.channel.id)
+        assert made.needed(1) == before
 
 
 async def test_it_is_told_once_when_the_account_runs_low_and_once_when_it_is_filled(nursery: trio.Nursery) -> None:
