@@ -321,11 +321,12 @@ class Stage:
         period: int | None = None,
         public: bool = True,
         peer_amount: int = 0,
+        at: str = "",
     ) -> str:
-        """A channel between two nodes, open on both sides; its id."""
+        """A channel between two nodes, open on both sides; its id. `at`: the acceptor's URI, if not its own word."""
         async with opener.client() as client:
             said = await client.open_channel(
-                peer=acceptor.uri,
+                peer=at or acceptor.uri,
                 token=token,
                 amount=amount,
                 peer_amount=peer_amount,

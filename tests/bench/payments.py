@@ -154,7 +154,7 @@ async def _lay(
 # -- rates
 
 
-async def _rate(
+async def rate(
     line: Line,
     effort: Effort,
     some: Callable[[int], Awaitable[Callable[[], Awaitable[None]]]],
@@ -193,15 +193,17 @@ async def _transfers(line: Line, effort: Effort) -> Found:
         sizes = [BATCH] * (count // BATCH) + ([count % BATCH] if count % BATCH else [])
         return lambda: at_once(((lambda size=size: call(size)) for size in sizes), CALLS)  # type: ignore[misc]
 
-    return await _rate(line, effort, some, line.transfers_on_disk, 2 * BATCH)
+    return await rate(line, effort, some, line.transfers_on_disk, 2 * BATCH)
 
 
-async def _payments(line: Line, effort: Effort) -> Found:
+async def payments_a_second(line: Line, effort: Effort, most: int = AT_ONCE) -> Found:
+    """Samples of a rate, with `most` payments in flight."""
+
     async def some(count: int) -> Callable[[], Awaitable[None]]:
         texts = await line.invoices(count)
-        return lambda: at_once((lambda text=text: line.pay(text)) for text in texts)  # type: ignore[misc]
+        return lambda: at_once(((lambda text=text: line.pay(text)) for text in texts), most)  # type: ignore[misc]
 
-    return await _rate(line, effort, some, line.on_disk, AT_ONCE)
+    return await rate(line, effort, some, line.on_disk, most)
 
 
 async def _invoice_payments(line: Line, effort: Effort) -> Found:
@@ -215,13 +217,13 @@ async def _invoice_payments(line: Line, effort: Effort) -> Found:
     async def some(count: int) -> Callable[[], Awaitable[None]]:
         return lambda: at_once(one for _ in range(count))
 
-    return await _rate(line, effort, some, line.on_disk, AT_ONCE)
+    return await rate(line, effort, some, line.on_disk, AT_ONCE)
 
 
 # -- latencies
 
 
-async def _latency(line: Line, effort: Effort) -> Found:
+async def latency(line: Line, effort: Effort) -> Found:
     """Medians of payments made one at a time, milliseconds; the first sample is warm-up."""
     found = Found()
     for number in range(-1, effort.repeats):
@@ -238,13 +240,13 @@ async def _latency(line: Line, effort: Effort) -> Found:
 
 
 _ONE_HOP: Final[dict[str, Callable[[Line, Effort], Awaitable[Found]]]] = {
-    "latency_1hop_p50_ms": _latency,
+    "latency_1hop_p50_ms": latency,
     "transfers_per_second": _transfers,
-    "payments_1hop_per_second": _payments,
+    "payments_1hop_per_second": payments_a_second,
     "invoice_payments_1hop_per_second": _invoice_payments,
 }
 _THREE_HOPS: Final[dict[str, Callable[[Line, Effort], Awaitable[Found]]]] = {
-    "latency_3hop_p50_ms": _latency,
-    "payments_3hop_per_second": _payments,
+    "latency_3hop_p50_ms": latency,
+    "payments_3hop_per_second": payments_a_second,
 }
 ROWS: Final = (*_ONE_HOP, *_THREE_HOPS)

@@ -257,6 +257,67 @@ def _restart() -> tuple[Row, ...]:
     )
 
 
+def _degraded() -> tuple[Row, ...]:
+    """What trouble costs: held against the same nodes without it."""
+    return (
+        Row(
+            name="both_ways_payments_unfairness",
+            what="both ends pay each other over one channel at full load: the faster side's rate by the slower's",
+            unit="x",
+            target=2,
+            better="lower",
+        ),
+        Row(
+            name="both_ways_transfers_unfairness",
+            what="the same with direct transfers",
+            unit="x",
+            target=2,
+            better="lower",
+        ),
+        Row(
+            name="head_lag_seconds_under_load",
+            what="how late the chain's watcher knows a block, at its worst under these loads; a block takes 2 s",
+            unit="s",
+            target=2,
+            better="lower",
+        ),
+        Row(
+            name="slow_disk_payments_ratio",
+            what="payments over one channel when each sync of both sides takes 2 ms longer, by those without",
+            unit="x",
+            target=0.7,
+            better="higher",
+        ),
+        Row(
+            name="slow_disk_latency_syncs",
+            what="what that adds to a lone payment's time, in syncs of 2 ms",
+            unit="syncs",
+            target=7,
+            better="lower",
+        ),
+        *(
+            row
+            for whole in (50, 200)
+            for row in (
+                Row(
+                    name=f"rtt_{whole}ms_payments_ratio",
+                    what=f"payments over a wire of {whole} ms there and back, by what one round trip for all allows",
+                    unit="x",
+                    target=0.7,
+                    better="higher",
+                ),
+                Row(
+                    name=f"rtt_{whole}ms_latency_rtts",
+                    what="what that adds to a lone payment's time, in round trips",
+                    unit="rtt",
+                    target=1.2,
+                    better="lower",
+                ),
+            )
+        ),
+    )
+
+
 _DRIVEN: Final = "its own bytecode on anvil 1.7.1, same amounts, token and steady state"
 
 
@@ -277,7 +338,7 @@ def _gas() -> tuple[Row, ...]:
 
 
 ROWS: Final[Mapping[str, Row]] = {
-    row.name: row for row in (*_rates(), *_latencies(), *_hostile(), *_restart(), *_gas())
+    row.name: row for row in (*_rates(), *_latencies(), *_hostile(), *_restart(), *_degraded(), *_gas())
 }
 
 LEFT_OUT: Final[Mapping[str, str]] = {

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -211,15 +212,15 @@ def _apply(content: bytearray, one: Write | Truncate) -> None:
 # -- SQLite on it, in the words of sqlite3
 
 
-def connect(disk: Disk, *, synchronous: str = "FULL", checkpoint: int = 1_000) -> Any:
-    """What `SqliteStore` takes as `connect`.
+def connect(disk: str, *, synchronous: str = "FULL", checkpoint: int = 1_000) -> Any:
+    """What `SqliteStore` takes as `connect`, for a database on the VFS of that name.
 
     `synchronous`: anything but FULL breaks the store's promise on purpose. `checkpoint`: pages of the log after which
     SQLite copies them over, its own 1,000 if not given; few pages show more of that in a short run.
     """
 
     def opened(path: str) -> sqlite3.Connection:
-        return cast("sqlite3.Connection", _Connection(path, disk.name, synchronous, checkpoint))
+        return cast("sqlite3.Connection", _Connection(path, disk, synchronous, checkpoint))
 
     return opened
 
@@ -238,6 +239,17 @@ class _Rows:
         return iter(self._rows)
 
 
+@contextmanager
+def _its_errors() -> Iterator[None]:
+    """Those of `sqlite3`, for those of apsw."""
+    try:
+        yield
+    except apsw.ConstraintError as fault:
+        raise sqlite3.IntegrityError(str(fault)) from fault
+    except apsw.Error as fault:
+        raise sqlite3.OperationalError(str(fault)) from fault
+
+
 class _Connection:
     """The part of `sqlite3.Connection` and its cursor that the store uses."""
 
@@ -250,16 +262,12 @@ class _Connection:
     def execute(self, sql: str, values: Sequence[Any] = ()) -> _Rows:
         if sql == "PRAGMA synchronous = FULL":
             sql = f"PRAGMA synchronous = {self._synchronous}"
-        try:
+        with _its_errors():
             return _Rows(list(self._inner.execute(sql, tuple(values))))
-        except apsw.ConstraintError as fault:
-            raise sqlite3.IntegrityError(str(fault)) from fault
-        except apsw.Error as fault:
-            raise sqlite3.OperationalError(str(fault)) from fault
 
     def executemany(self, sql: str, many: Iterable[Sequence[Any]]) -> None:
-        for values in many:
-            self.execute(sql, values)
+        with _its_errors():
+            self._inner.executemany(sql, many)
 
     def executescript(self, sql: str) -> None:
         self.execute(sql)

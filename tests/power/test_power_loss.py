@@ -51,7 +51,7 @@ def test_after_a_sync_that_fails_nothing_is_accepted_and_nothing_promised_is_los
             disk.promise(kept)
 
     async def play() -> None:
-        store = SqliteStore(tmp_path / FILE, connect=connect(disk))
+        store = SqliteStore(tmp_path / FILE, connect=connect(disk.name))
         disk.fails_after = syncs
         with pytest.raises(StoreFailed, match="nothing more is signed"):
             await commit_all(store)

@@ -71,7 +71,7 @@ def play(disk: Disk, path: Path, every: list[Turn], chance: Random, *, synchrono
 
 
 async def _play(disk: Disk, path: Path, every: list[Turn], chance: Random, synchronous: str) -> None:
-    opened = connect(disk, synchronous=synchronous, checkpoint=chance.choice((8, 30, 1_000)))
+    opened = connect(disk.name, synchronous=synchronous, checkpoint=chance.choice((8, 30, 1_000)))
     store, done = SqliteStore(path, connect=opened), 0
     while done < len(every):
         together = every[done : done + chance.choice((1, 1, 1, 2, 5))]
