@@ -9,22 +9,17 @@ from __future__ import annotations
 
 import signal
 import sys
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
 from statistics import median
 from typing import Final
 
 import trio
 
-from channeld.cli.stage import Actor, Stage, stage
+from channeld.cli.stage import Actor, stage
 from tests.bench.payments import (
-    AMOUNT,
     AT_ONCE,
     BATCH,
-    BLOCK_TIME,
     CALLS,
     DEPOSIT,
     Effort,
@@ -33,8 +28,9 @@ from tests.bench.payments import (
     payments_a_second,
 )
 from tests.bench.payments import latency as lone
+from tests.bench.scene import A_WHILE, Call, Paying, Scene, chained, contest, line_between, on_both_disks
 from tests.bench.watch import Behind, watching
-from tests.e2e.people import knows_way, nodes
+from tests.e2e.people import nodes
 
 LATE: Final = 2.0
 """Milliseconds that each sync takes longer on the slow disk."""
@@ -44,33 +40,7 @@ SLOTS: Final = 256
 """Locks that may be pending in one direction of a channel."""
 MOST_AT_ONCE: Final = SLOTS - 6
 """Payments in flight on a long wire: the slots, less what is gone for the payer before it is for the channel."""
-A_WHILE: Final = 1.0
-"""Seconds that a contest lasts at least: less tells nothing about who gets how much."""
 HEAD_LAG: Final = "head_lag_seconds_under_load"
-
-Call = Callable[[], Awaitable[None]]
-
-
-@dataclass(slots=True)
-class Scene:
-    """What one piece has found: its rows, and how late the chain's watcher was in it."""
-
-    rows: dict[str, Found] = field(default_factory=dict)
-    behind: Behind = field(default_factory=Behind)
-
-
-@asynccontextmanager
-async def chained(town: Stage) -> AsyncIterator[None]:
-    await town.chain(block_time=BLOCK_TIME)
-    await town.deploy()
-    yield
-
-
-@asynccontextmanager
-async def line_between(payer: Actor, payee: Actor, channel: str) -> AsyncIterator[Line]:
-    await knows_way(payer, payee, AMOUNT)
-    async with payer.client() as asking, payee.client() as asked:
-        yield Line(actors=(payer, payee), channels=(channel,), payer=asking, payee=asked)
 
 
 async def turn(*actors: Actor) -> None:
@@ -84,73 +54,13 @@ async def turn(*actors: Actor) -> None:
 # -- both ways at once
 
 
-@dataclass(slots=True)
-class Contest:
-    """Calls of each side that had come to their end when the time was over, and after that too."""
-
-    seconds: float
-    done: list[int]
-    ended: list[int]
-
-    @property
-    def unfair(self) -> float:
-        """The faster side by the slower."""
-        return max(self.done) / max(1, min(self.done))
-
-    def rates(self, each: int = 1) -> str:
-        return " and ".join(f"{count * each / self.seconds:,.0f}" for count in self.done)
-
-
-async def contest(sides: Sequence[Iterator[Call]], most: int, seconds: float) -> Contest:
-    """Let each side make its calls, `most` in flight, until the time is over or one of them has no more."""
-    done, ended, over = [0] * len(sides), [0] * len(sides), trio.Event()
-
-    async def worker(number: int) -> None:
-        for call in sides[number]:
-            await call()
-            ended[number] += 1
-            if over.is_set():
-                return
-        over.set()
-
-    began = time.perf_counter()
-    async with trio.open_nursery() as nursery:
-        for number in range(len(sides)):
-            for _ in range(most):
-                nursery.start_soon(worker, number)
-        with trio.move_on_after(seconds):
-            await over.wait()
-        over.set()
-        taken, done = time.perf_counter() - began, list(ended)
-    return Contest(seconds=taken, done=done, ended=ended)
-
-
-async def on_both_disks(one: Callable[[], tuple[int, int]], before: tuple[int, int], count: int) -> None:
-    """Wait until payer's and payee's disk hold `count` more."""
-    with trio.fail_after(10):
-        while [now - then for now, then in zip(one(), before, strict=True)] != [count, count]:
-            await trio.sleep(0.1)
-
-
-def _paying(line: Line, texts: Sequence[str]) -> Iterator[Call]:
-    for text in texts:
-        yield partial(line.pay, text)
-
-
 async def _payments_both_ways(lines: Sequence[Line], effort: Effort) -> Found:
-    found, count, seconds = Found(), 2 * AT_ONCE, A_WHILE
+    found, paying = Found(), Paying(lines, AT_ONCE)
     for number in range(-1, effort.repeats):
-        texts = [await line.invoices(count) for line in lines]
-        before = [line.on_disk() for line in lines]
-        sides = [_paying(line, some) for line, some in zip(lines, texts, strict=True)]
-        was = await contest(sides, AT_ONCE, seconds)
-        for line, then, ended in zip(lines, before, was.ended, strict=True):
-            await on_both_disks(line.on_disk, then, ended)
-        seconds = max(A_WHILE, effort.seconds)
-        count = AT_ONCE + round(1.5 * seconds * max(was.done) / was.seconds)
+        was = await paying.go_on(max(A_WHILE, effort.seconds) if number >= 0 else A_WHILE)
         if number >= 0:
             found.samples.append(was.unfair)
-            found.said = f"{was.rates()} payments a second, {sum(was.done) / was.seconds:,.0f} together"
+            found.said = f"{was.rates()} payments a second, {was.together:,.0f} together"
     return found
 
 
@@ -164,8 +74,7 @@ async def _transfers_both_ways(lines: Sequence[Line], effort: Effort) -> Found:
             await on_both_disks(line.transfers_on_disk, then, BATCH * ended)
         if number >= 0:
             found.samples.append(was.unfair)
-            both = sum(was.done) * BATCH / was.seconds
-            found.said = f"{was.rates(BATCH)} transfers a second, {both:,.0f} together"
+            found.said = f"{was.rates(BATCH)} transfers a second, {was.together * BATCH:,.0f} together"
     return found
 
 

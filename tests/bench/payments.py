@@ -75,6 +75,7 @@ class Line:
     channels: Sequence[str]
     payer: Any
     payee: Any
+    token: str = "DemoUSD"
 
     def cpu(self) -> dict[str, float]:
         """Processor seconds that each node has used."""
@@ -84,7 +85,7 @@ class Line:
         made: list[str] = []
 
         async def make() -> None:
-            made.append((await self.payee.make_invoice(token="DemoUSD", amount=AMOUNT))["invoice"])
+            made.append((await self.payee.make_invoice(token=self.token, amount=AMOUNT))["invoice"])
 
         await at_once(make for _ in range(count))
         return made

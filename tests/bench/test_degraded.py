@@ -12,8 +12,8 @@ import trio.testing
 
 from channeld.storage.sqlite import SqliteStore
 from channeld.storage.store import Batch
-from tests.bench.degraded import contest
 from tests.bench.relay import Delay, carry
+from tests.bench.scene import contest
 from tests.bench.slow_disk import SlowDisk
 from tests.bench.watch import Behind
 from tests.power.disk import connect
