@@ -17,6 +17,7 @@ from typing import Final
 import trio
 
 from channeld.cli.stage import Actor, stage
+from tests.bench import crowd
 from tests.bench.payments import (
     AT_ONCE,
     BATCH,
@@ -205,7 +206,12 @@ _SLOW_DISK: Final = {"slow_disk_payments_ratio": _slow_rate, "slow_disk_latency_
 _LONG_WIRE: Final = tuple(
     f"rtt_{whole}ms_{what}" for whole in ROUND_TRIPS for what in ("payments_ratio", "latency_rtts")
 )
-SCENES: Final = ((both_ways, (*_BOTH_WAYS, HEAD_LAG)), (slow_disk, tuple(_SLOW_DISK)), (long_wire, _LONG_WIRE))
+SCENES: Final = (
+    (both_ways, (*_BOTH_WAYS, HEAD_LAG)),
+    (slow_disk, tuple(_SLOW_DISK)),
+    (long_wire, _LONG_WIRE),
+    *crowd.SCENES,
+)
 ROWS: Final = tuple(name for _, names in SCENES for name in names)
 
 

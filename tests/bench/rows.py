@@ -315,6 +315,27 @@ def _degraded() -> tuple[Row, ...]:
                 ),
             )
         ),
+        Row(
+            name="hub_500_channels_payments_ratio",
+            what="payments over a hub that has 500 channels with its peers, by those over one with each",
+            unit="x",
+            target=0.8,
+            better="higher",
+        ),
+        Row(
+            name="hub_500_channels_transfers_ratio",
+            what="single transfers to the hub, each over another of the 500, by those over one with each peer",
+            unit="x",
+            target=0.5,
+            better="higher",
+        ),
+        Row(
+            name="stalled_peer_latency_ratio",
+            what="others' median payment time over a hub while its payments to one stopped peer hang, by that before",
+            unit="x",
+            target=1.5,
+            better="lower",
+        ),
     )
 
 
