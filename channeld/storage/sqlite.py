@@ -87,6 +87,8 @@ class SqliteStore:
         """
         self._waiting: list[_Waiting] = []
         self._busy = False
+        self._open = False
+        """Whether a transaction is being synced."""
         self._failed: StoreFailed | None = None
         self._fallen = trio.Event()
         try:
@@ -140,11 +142,13 @@ class SqliteStore:
             taken.append(self._waiting.pop(0))
             size += len(taken[-1].batch.writes)
         if self._fill(taken):
+            self._open = True
             in_memory = self._reader is self._writer  # nothing to sync, and a reader would see what stands open
             if in_memory or (len(taken) == 1 and not self._waiting and size < SMALL):
                 self._sync(taken)
             else:
                 await trio.to_thread.run_sync(self._sync, taken)
+            self._open = False
         for one in taken:
             one.written = True
             one.turn.set()
@@ -285,7 +289,9 @@ class SqliteStore:
             raise mine.fault
 
     def rows(self, sql: str, *values: Any) -> Sequence[Row]:
-        return self._reader.execute(sql, values).fetchall()
+        # The writer's cache outlives its own commits, the reader's does not; but what stands open is seen by nobody else.
+        connection = self._reader if self._open or self._writer.in_transaction else self._writer
+        return connection.execute(sql, values).fetchall()
 
     def channels(self) -> Iterator[Channel]:
         signed = {id_: (version, digest) for id_, version, digest in self.rows("SELECT * FROM signed")}
