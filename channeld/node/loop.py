@@ -2,9 +2,10 @@
 
 A channel's events wait in its inbox; a turn takes all that wait, lets the core decide them one after another, adds
 our next proposal, saves everything at once, and only then lets anything out. While a turn is being saved the next
-events gather, and so do our wishes while the peer has a proposal of ours to answer, since nothing more can be proposed
-before; that is what makes batches under load and nothing slower without. Nothing is awaited between deciding and
-saving. A law that breaks stops this channel where it was saved, and no other.
+events gather, and so does what nothing follows from at once: our wishes while the peer has a proposal of ours to
+answer, since nothing more can be proposed before, and the acknowledgement of locks, of which more is heard soon. That
+is what makes batches under load and nothing slower without. Nothing is awaited between deciding and saving. A law that
+breaks stops this channel where it was saved, and no other.
 
 A lock that arrives and whose answer is a matter of this channel alone (it pays an invoice of ours) is answered in the
 same turn: one transaction, one signature and one round trip less. What another channel has to do waits until it is
@@ -43,7 +44,7 @@ from channeld.core.events import (
     SeenHead,
 )
 from channeld.core.machine import step
-from channeld.core.messages import Commit, Message
+from channeld.core.messages import Ack, AddLock, Commit, Message
 from channeld.storage.store import Batch, Store
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ without a session, and it has none any more."""
 _PATIENT: Final = (Pay, Offer, Fulfil, Fail)
 """Wishes that lead to nothing before the peer has answered what is outstanding."""
 PATIENCE: Final = 0.05
-"""Seconds after which they are saved even so; callers may wait for that."""
+"""Seconds after which what waits is saved even so; callers may wait for that."""
 _saved: Final = attrgetter(*(one.name for one in fields(Channel) if one.name not in ("session", "ask", "waiting")))
 """What of a channel is saved."""
 _BUGS: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -135,6 +136,8 @@ class Actor:
         self._held: list[_Item] | None = None
         self._bell = trio.Event()
         self._hurry = trio.Event()
+        self._acked = False
+        """Whether an acknowledgement is in the inbox: with it there may be more to propose."""
         self._turned = trio.Event()
         self._retiring: tuple[Callable[[Channel], bool], trio.Event] | None = None
         self._retired = False
@@ -158,8 +161,18 @@ class Actor:
             return
         self._inbox.append(item)
         self._bell.set()
-        if not isinstance(event, _PATIENT):
+        if self._leads_on(event):
             self._hurry.set()
+
+    def _leads_on(self, event: Event) -> bool:
+        """Whether something follows from the event at once; else it may wait and be saved with others. In the inbox."""
+        if isinstance(event, _PATIENT):
+            return self._acked
+        if not isinstance(event, Got) or not isinstance(event.message, Ack):
+            return True
+        out, self._acked = self.channel.outstanding, True
+        alone = len(self._inbox) == 1 and not self.channel.queue
+        return not alone or out is None or not all(isinstance(update, AddLock) for update in out.updates)
 
     async def ask(self, event: Event, *, writes: Batch | None = None) -> tuple[Note, ...]:
         """Post, and wait until it is saved; Refused if it cannot be."""
@@ -212,12 +225,12 @@ class Actor:
                     return
 
     async def _gather(self) -> None:
-        """Let wishes of ours wait while nothing more can be proposed: together they are saved once."""
+        """Let wait what can: together it is saved once."""
         if self.channel.outstanding is not None and self.line is not None:
             with trio.move_on_after(PATIENCE):
                 await self._hurry.wait()
         if len(self._inbox) <= MAX_TURN:
-            self._hurry = trio.Event()
+            self._hurry, self._acked = trio.Event(), False
 
     async def _take(self, items: list[_Item]) -> None:
         """One turn. What goes wrong before it is saved undoes it; after that it only stops the channel."""

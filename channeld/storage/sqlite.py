@@ -289,7 +289,7 @@ class SqliteStore:
             raise mine.fault
 
     def rows(self, sql: str, *values: Any) -> Sequence[Row]:
-        # The writer's cache outlives its own commits, the reader's does not; but what stands open is seen by nobody else.
+        # The writer's cache outlives its own commits, the reader's does not; but what stands open is for nobody to see.
         connection = self._reader if self._open or self._writer.in_transaction else self._writer
         return connection.execute(sql, values).fetchall()
 

@@ -28,7 +28,7 @@ from channeld.core.events import Connected, Got, Offer, Propose, SeenDeposit
 from channeld.core.messages import Message
 from channeld.node.forwarding import Desk
 from channeld.node.ledger import Book, Name
-from channeld.node.loop import Actor
+from channeld.node.loop import PATIENCE, Actor
 from channeld.node.world import World
 from channeld.storage.sqlite import SqliteStore
 from channeld.storage.store import Batch, wide
@@ -134,9 +134,12 @@ class Hub:
         return self.into, self.out
 
     async def quiet(self) -> None:
-        """Until every posted event is decided, saved and followed."""
+        """Until every posted event is decided, saved and followed; also one that waits for others to be saved with."""
         for _ in range(4):
             await trio.testing.wait_all_tasks_blocked()
+            while any(leg.actor._inbox for leg in self.legs):
+                await trio.sleep(PATIENCE / 5)
+                await trio.testing.wait_all_tasks_blocked()
             await self.store.commit(Batch())
         del self.journal[-4:]
 
