@@ -362,18 +362,25 @@ class Desk:
             lock = None if there is None else our_locks(there.channel).get(number)
             if there is not None and here is not None and lock is not None:
                 self._traffic.add(self._held(here.channel, what.in_lock, there.channel, what.amount_out, lock.expiry))
-        rows = self._store.rows(
-            "SELECT p.channel, p.lock, i.preimage FROM parts p JOIN invoices i ON i.hash = p.hash "
-            "WHERE i.state = 'paid'",
-        )
-        for channel, lock, preimage in rows:
-            actor = self._book.actors.get(channel)
-            standing = None if actor is None else actor.channel.current.body.locks.get((actor.channel.we.other, lock))
-            if actor is not None and standing is not None:
-                held = self._held(actor.channel, lock, actor.channel, standing.amount, standing.expiry)
-                self._traffic.add_kept(held)
-                self._book.fulfil(channel, lock, preimage)
-        claimed = {(channel, lock) for channel, lock, _ in rows}
+        claimed = set()
+        for channel, actor in self._book.actors.items():
+            for (side, number), standing in actor.channel.current.body.locks.items():
+                preimage = None if side is actor.channel.we else self._shown(channel, number)
+                if preimage is not None:
+                    claimed.add((channel, number))
+                    self._traffic.add_kept(
+                        self._held(actor.channel, number, actor.channel, standing.amount, standing.expiry)
+                    )
+                    self._book.fulfil(channel, number, preimage)
         for channel_, lock_, packet in list(self._book.recover()):
             if (channel_.id, lock_.id) not in claimed:
                 self.arrived(channel_, lock_, packet)
+
+    def _shown(self, channel: ChannelId, lock: LockId) -> Preimage | None:
+        """The preimage of an invoice that this lock is on our books to have paid, or paid a part of."""
+        rows = self._store.rows(
+            "SELECT i.preimage FROM parts p JOIN invoices i ON i.hash = p.hash "
+            "WHERE p.channel = ? AND p.lock = ? AND i.state = 'paid'",
+            *(channel, lock),
+        )
+        return Preimage(rows[0][0]) if rows else None

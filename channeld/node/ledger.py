@@ -289,8 +289,9 @@ class Book:
         what = self._offered.get((channel.id, one.lock_id))
         table = "attempts" if isinstance(what, Attempt) else "forwards"
         names = ("channel", "lock") if isinstance(what, Attempt) else ("out_channel", "out_lock")
+        over = ", route = x''" if isinstance(what, Attempt) else ""  # it was kept to learn from a failure
         batch.add(
-            f"UPDATE {table} SET state = 'fulfilled' WHERE {names[0]} = ? AND {names[1]} = ? "
+            f"UPDATE {table} SET state = 'fulfilled'{over} WHERE {names[0]} = ? AND {names[1]} = ? "
             "AND state IN ('offered', 'unknown')",
             *(channel.id, one.lock_id),
         )
@@ -482,19 +483,27 @@ class Book:
             "SELECT channel, lock, hash, route FROM attempts WHERE state = 'offered'"
         ):
             self._offered[channel, lock] = Attempt(hash=hash_, route=route)
-        for row in self._store.rows(
-            "SELECT out_channel, out_lock, in_channel, in_lock, key, amount_in, amount_out, secret FROM forwards"
+        for channel_id, actor in self.actors.items():  # from what stands, as few have not had their outcome
+            current, they = actor.channel.current.body, actor.channel.we.other
+            for side, lock_id in current.locks:
+                if side is they:
+                    self._load_forward(channel_id, lock_id)
+
+    def _load_forward(self, channel: ChannelId, lock: LockId) -> None:
+        """The forward of that incoming lock, if there is one."""
+        for out_channel, out_lock, key, amount_in, amount_out, secret in self._store.rows(
+            "SELECT out_channel, out_lock, key, amount_in, amount_out, secret FROM forwards "
+            "WHERE in_channel = ? AND in_lock = ?",
+            *(channel, lock),
         ):
-            what = Forward(
-                in_channel=row[2],
-                in_lock=row[3],
-                key=row[4],
-                amount_in=Amount(narrow(row[5])),
-                amount_out=Amount(narrow(row[6])),
-                secret=row[7],
+            self._offered[out_channel, out_lock] = Forward(
+                in_channel=channel,
+                in_lock=lock,
+                key=key,
+                amount_in=Amount(narrow(amount_in)),
+                amount_out=Amount(narrow(amount_out)),
+                secret=secret,
             )
-            if self._waits_upstream(what):
-                self._offered[row[0], row[1]] = what
 
     def _waits_upstream(self, what: Forward) -> bool:
         actor = self.actors.get(what.in_channel)
