@@ -9,7 +9,7 @@ from pathlib import Path
 
 import trio
 
-from tests.bench import degraded, gas, hostile, machine, payments, report, restart
+from tests.bench import degraded, gas, history, hostile, machine, payments, report, restart
 from tests.bench.payments import Effort
 from tests.bench.rows import ROWS, Measured
 
@@ -19,10 +19,9 @@ OUT = Path(__file__).parents[2] / "build" / "bench.json"
 def measure(names: Sequence[str], effort: Effort) -> list[Measured]:
     """The rows named, in the order of `ROWS`."""
     found: dict[str, Measured] = {}
-    for name, one in (trio.run(payments.measure, names, effort) | trio.run(restart.measure, names, effort)).items():
-        found[name] = Measured(row=ROWS[name], samples=tuple(one.samples), note=one.note)
-    for name, one in trio.run(degraded.measure, names, effort).items():
-        found[name] = Measured(row=ROWS[name], samples=tuple(one.samples), note=one.note)
+    for module in (payments, restart, degraded, history):
+        for name, one in trio.run(module.measure, names, effort).items():
+            found[name] = Measured(row=ROWS[name], samples=tuple(one.samples), note=one.note)
     if hostile.ROW in names:
         bad = trio.run(hostile.measure, effort)
         found[hostile.ROW] = Measured(row=ROWS[hostile.ROW], samples=tuple(bad.samples), note=bad.note)

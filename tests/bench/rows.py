@@ -339,6 +339,25 @@ def _degraded() -> tuple[Row, ...]:
     )
 
 
+def _history() -> tuple[Row, ...]:
+    return (
+        Row(
+            name="history_transfers_ratio",
+            what="CPU or bytes of a direct transfer after 900,000 others, by those after 10,000; the worst",
+            unit="x",
+            target=1.1,
+            better="lower",
+        ),
+        Row(
+            name="history_payments_ratio",
+            what="the same of a hash-locked payment over a hub: of payer, hub and payee",
+            unit="x",
+            target=1.1,
+            better="lower",
+        ),
+    )
+
+
 _DRIVEN: Final = "its own bytecode on anvil 1.7.1, same amounts, token and steady state"
 
 
@@ -359,7 +378,7 @@ def _gas() -> tuple[Row, ...]:
 
 
 ROWS: Final[Mapping[str, Row]] = {
-    row.name: row for row in (*_rates(), *_latencies(), *_hostile(), *_restart(), *_degraded(), *_gas())
+    row.name: row for row in (*_rates(), *_latencies(), *_hostile(), *_restart(), *_degraded(), *_history(), *_gas())
 }
 
 LEFT_OUT: Final[Mapping[str, str]] = {

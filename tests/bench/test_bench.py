@@ -20,6 +20,8 @@ FIRST = {
     "latency_1hop_p50_ms",
     "latency_3hop_p50_ms",
     "restart_10k_channels_seconds",
+    "history_transfers_ratio",
+    "history_payments_ratio",
 }
 
 
