@@ -4,7 +4,7 @@ Transfers are all made: the hundred thousand after the first ten thousand agains
 million. Hash-locked payments go over a hub, so that there are a payer, a forwarder and a payee. To make a million of
 them takes hours, so the three databases are filled while the nodes are stopped: with copies of rows that the nodes have
 written, each with a random key and a number of its own, in the order of chance that real ones come in. Measured are
-payments on top of 60,000 and of 950,000 rows, the middles of those spans, the nodes freshly started and warm both times.
+payments on top of 60,000 and of 950,000 rows, the middles of those spans, each time by nodes freshly started and warm.
 
 Bytes are what the process has given the kernel to write to disk, pages of the journal and of the database alike
 (`write_bytes` of /proc). The figure of a row is the worst of the processes' ratios, of time or of bytes.
