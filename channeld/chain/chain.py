@@ -7,6 +7,7 @@ listens acts on `BlockRef`s, so that a fact told twice, or taken back by a reorg
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -266,6 +267,10 @@ class Chain(Protocol):
 
     async def registered_at(self, key: LockKey, at: BlockRef | None = None) -> Timestamp:
         """When the preimage of hash-lock `key` was registered; 0 if it was not."""
+        ...
+
+    async def registered_of(self, keys: Sequence[LockKey]) -> dict[LockKey, Timestamp]:
+        """The same for many, by now; those that were not registered are left out."""
         ...
 
     async def owed(self, token: Address, owner: Address, at: BlockRef | None = None) -> Amount: ...

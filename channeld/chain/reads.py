@@ -6,6 +6,7 @@ about; a node that has lost the block says so, and that counts as unreachable.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from channeld.base.digests import registry_key
@@ -96,6 +97,17 @@ class RpcChain:
         asked = self.contracts.ask_registered_at(registry_key(LockKind.HASH, key))
         return Timestamp(self._number(await self._ask(asked, at)))
 
+    async def registered_of(self, keys: Sequence[LockKey]) -> dict[LockKey, Timestamp]:
+        """When the preimages of those locks were registered, those that were not left out; many in one request."""
+        asked = [self.contracts.ask_registered_at(registry_key(LockKind.HASH, key)) for key in keys]
+        found = {}
+        for key, answer in zip(keys, await self.rpc.batch([_called(call, None) for call in asked]), strict=True):
+            if isinstance(answer, RpcError):
+                raise Unreachable(f"eth_call: {answer}")
+            if at := self._number(_bytes(answer)):
+                found[key] = Timestamp(at)
+        return found
+
     async def owed(self, token: Address, owner: Address, at: BlockRef | None = None) -> Amount:
         return Amount(self._number(await self._ask(self.contracts.ask_owed(token, owner), at)))
 
@@ -146,8 +158,12 @@ class RpcChain:
         return _bytes(await _told(self.rpc, "eth_getCode", hexed(address), "latest"))
 
     async def _ask(self, call: Call, at: BlockRef | None) -> bytes:
-        fields = {"to": hexed(call.to or NATIVE), "data": hexed(call.data)}
-        return _bytes(await _told(self.rpc, "eth_call", fields, _at(at)))
+        method, params = _called(call, at)
+        return _bytes(await _told(self.rpc, method, *params))
+
+
+def _called(call: Call, at: BlockRef | None) -> tuple[str, tuple[Any, ...]]:
+    return "eth_call", ({"to": hexed(call.to or NATIVE), "data": hexed(call.data)}, _at(at))
 
 
 def quantity(answer: Any) -> int:

@@ -384,11 +384,9 @@ class Guard:
 
     async def _look_again(self) -> None:
         """After a start or a reorg: what changed, and no event of a coming block will tell."""
+        keys = {lock.key: None for actor in self._book.actors.values() for lock in self._locks(actor.channel)}
+        self._world.registered |= await self.chain.registered_of(list(keys))
         for actor in list(self._book.actors.values()):
-            for lock in self._locks(actor.channel):
-                at = await self.chain.registered_at(lock.key)
-                if at:
-                    self._world.registered[lock.key] = at
             if actor.channel.phase is Phase.CLOSING:
                 await self._reread(actor)
         self._owed.watch({actor.channel.token for actor in self._book.actors.values()})

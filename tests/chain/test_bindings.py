@@ -183,6 +183,8 @@ async def test_tokens_secrets_and_refusals(where: Deployment, acts: Acts) -> Non
     assert (seen.secret, seen.key) == (secret, registry_key(LockKind.HASH, sha256(secret)))
     assert await chain.registered_at(LockKey(sha256(secret))) == seen.timestamp == seen.block.timestamp
     assert await chain.registered_at(LockKey(bytes(32))) == 0
+    many = [LockKey(sha256(bytes([number]) * 32)) for number in range(105)]
+    assert await chain.registered_of(many) == {LockKey(sha256(secret)): seen.timestamp}
     assert await chain.owed(NATIVE, OPENER.address) == 0
 
     failed = await acts.do(OPENER, contracts.withdraw(NATIVE, OPENER.address, OPENER.address))

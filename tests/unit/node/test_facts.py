@@ -6,7 +6,7 @@ and the bytes of the calls are the daemon's own; what is handed to the sender is
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -49,6 +49,8 @@ class ChainTable:
     contracts: Contracts = CONTRACTS
     registered: dict[LockKey, Timestamp] = field(default_factory=dict)
     words: dict[ChannelId, ChannelWord] = field(default_factory=dict)
+    asked: list[list[LockKey]] = field(default_factory=list)
+    """Keys of locks asked for together."""
 
     def hold(self, fact: seen.Fact) -> None:
         """What the contracts hold after it."""
@@ -67,6 +69,10 @@ class ChainTable:
     async def registered_at(self, key: LockKey, at: BlockRef | None = None) -> Timestamp:
         found = self.registered.get(key, Timestamp(0))
         return found if at is None or found <= at.timestamp else Timestamp(0)
+
+    async def registered_of(self, keys: Sequence[LockKey]) -> dict[LockKey, Timestamp]:
+        self.asked.append(list(keys))
+        return {key: self.registered[key] for key in keys if key in self.registered}
 
     async def channel(self, channel_id: ChannelId, at: BlockRef | None = None) -> ChannelWord:
         return self.words.get(channel_id, OPEN)
@@ -271,6 +277,16 @@ async def test_a_secret_on_chain_is_taken_upstream_at_one_confirmation(watch: Wa
     assert node.world.registered[KEY] == START + 1
     assert Learned(lock_id=LockId(1), preimage=PREIMAGE) in node.into.peer.notes
     assert node.into.actor.channel.balance == 1_103
+
+
+async def test_a_start_asks_once_for_each_key_of_its_locks_and_for_all_together(watch: Watch):
+    """A node may hold thousands: one question after the other would keep it from its peers for minutes."""
+    node = watch.node
+    await node.offered(packet_on(node.out.id), 103)  # a lock in each channel, of one key
+    watch.chain.registered[KEY] = Timestamp(START + 1)
+    await watch.blocks(2)
+    assert watch.chain.asked == [[KEY]]
+    assert node.world.registered == {KEY: START + 1}
 
 
 async def test_of_secrets_that_are_not_ours_only_the_newest_are_remembered(watch: Watch, monkeypatch: Any):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +39,11 @@ class Chain:
         if key in self.mute:
             raise Unreachable("no answer")
         return Timestamp(0)
+
+    async def registered_of(self, keys: Sequence[LockKey]) -> dict[LockKey, Timestamp]:
+        for key in keys:
+            await self.registered_at(key)
+        return {}
 
     async def owed(self, token: Address, owner: Address, at: BlockRef | None = None) -> Amount:
         return Amount(0)
