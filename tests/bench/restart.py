@@ -32,7 +32,7 @@ IDLE: Final = "memory_per_idle_channel_bytes"
 LOCK: Final = "memory_per_pending_lock_bytes"
 ROWS: Final = (RESTART, IDLE, LOCK)
 CHANNELS: Final = 10_000
-HOLDING: Final = 40
+HOLDING: Final = 20
 """Channels with locks, as many in each as fit."""
 PATIENCE: Final = 120.0
 SETTLED: Final = 2.0
