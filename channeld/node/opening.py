@@ -33,13 +33,14 @@ from channeld.node.lines import Line, Lines
 from channeld.node.reserve import Reserve
 from channeld.node.unpaid import IN_ALL, OF_PEER, Unpaid
 from channeld.node.world import World
-from channeld.storage.store import Batch, Store
+from channeld.storage.store import Batch, Store, narrow, wide
 from channeld.wire import memo
 from channeld.wire import messages as wire
 
 log = logging.getLogger(__name__)
 PATIENCE: Final = 30.0
 LONGEST_PERIOD: Final = 30 * 86_400
+_MEANT: Final = "SELECT id, amount FROM openings WHERE amount > ?"
 
 
 @dataclass(eq=False, slots=True)
@@ -384,16 +385,13 @@ class Openings:
 
     def resume(self) -> None:
         """After a restart: deposits that were meant and may not have been submitted; submitting twice is once."""
-        for actor in self._book.actors.values():
-            channel = actor.channel
-            if channel.phase not in (Phase.OPENING, Phase.OPEN):
-                continue
-            for (amount,) in self._store.rows("SELECT amount FROM openings WHERE id = ?", channel.id):
-                if any(amount) and channel.we is Side.B:
-                    self._to_match[channel.id] = Amount(int.from_bytes(amount, "big"))
-                    self.changed(channel)
-                elif any(amount) and channel.phase is Phase.OPENING:
-                    self._fund_once_known(channel.id, Amount(int.from_bytes(amount, "big")))
+        meant = {ChannelId(id_): Amount(narrow(amount)) for id_, amount in self._store.rows(_MEANT, wide(0))}
+        for channel in [actor.channel for actor in self._book.actors.values() if actor.channel.id in meant]:
+            if channel.we is Side.B and channel.phase in (Phase.OPENING, Phase.OPEN):
+                self._to_match[channel.id] = meant[channel.id]
+                self.changed(channel)
+            elif channel.phase is Phase.OPENING:
+                self._fund_once_known(channel.id, meant[channel.id])
 
     def _fund_once_known(self, channel: ChannelId, amount: Amount) -> None:
         """Deposit as soon as the peer has spoken of the channel: one that died over the handshake knows nothing of it,
