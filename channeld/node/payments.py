@@ -112,7 +112,10 @@ class _Running:
     fresh: bool = False
     """Whether the row is still to be made."""
     exclude: set[Direction] = field(default_factory=set)
+    refusal: Refused | None = None
+    """The first of a channel of ours that would not take an attempt."""
     tried: int = 0
+    """Attempts that left us."""
     done: trio.Event = field(default_factory=trio.Event)
     """Its outcome is on disk: paid, failed, or not to be known."""
 
@@ -304,12 +307,9 @@ class Payments:
             running.tried += 1
             try:
                 self._attempt(running)
-            except Refused as fault:
-                self._refused(running, fault)
-
-    def _refused(self, running: _Running, fault: Refused) -> None:
-        """There is no way, or our own channel will not take it."""
-        self._fail(running, _NO_WAY.get(fault.code, fault.code), fault.text)
+            except Refused as no_way:
+                fault = running.refusal or no_way  # the rest of the ways may be none only because of it
+                self._fail(running, _NO_WAY.get(fault.code, fault.code), fault.text)
 
     def _fail(self, running: _Running, code: str, text: str) -> None:
         outcome: dict[str, Any] = {"state": "failed", "code": code, "text": text[:500], "settled_at": self._world.now}
@@ -369,8 +369,11 @@ class Payments:
             )
 
         def refused(fault: Refused) -> None:
+            """Others took what the channel had, since we looked: over another one, if there is another."""
             self._book.untag(tag)
-            self._refused(running, fault)
+            running.exclude.add(first.direction)
+            running.refusal, running.tried = running.refusal or fault, running.tried - 1
+            self._try(running)
 
         self._book.actors[first.channel_id].post(offer, writes=writes, on_refusal=refused)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 
 import trio
 
@@ -13,7 +13,7 @@ from channeld.node.service import Service
 from channeld.wire import invoice
 from channeld.wire.invoice import Invoice
 from tests.roles import DOMAIN, START, lock_key, name, open_pair
-from tests.unit.node.parts import SECRET, Parts, parts
+from tests.unit.node.parts import SECRET, Parts, parts, renamed
 
 PAYEE = Key(sha256(b"the payee"))
 
@@ -119,3 +119,42 @@ async def test_one_key_used_by_two_callers_at_once_does_its_work_once(nursery: t
                 callers.start_soon(pay)
         assert (len(codes), len(set(codes))) == (3, 1)
         assert len(node.store.rows("SELECT n FROM events WHERE type = 'payment_failed'")) == 1
+
+
+async def test_what_others_took_meanwhile_goes_over_another_channel(nursery: trio.Nursery) -> None:
+    """Payments asked for together look at the same saved channel; it has room for the first of them only."""
+    with parts(nursery) as node:
+        small = await node.add(replace(renamed(open_pair(deposit_b=150).acceptor.channel, 7), peer=PAYEE.public))
+        large = await node.add(replace(renamed(open_pair().acceptor.channel, 8), peer=PAYEE.public))
+        with trio.fail_after(5):
+            async with trio.open_nursery() as callers:
+                for number in (1, 2, 3):
+                    text = invoice.encode(asked(payment_hash=lock_key(number)), PAYEE)
+                    callers.start_soon(node.payments.pay, text, None, None, 5)
+                await node.quiet()
+                await node.quiet()
+                rows = node.store.rows("SELECT channel, count(*) FROM attempts GROUP BY channel ORDER BY channel")
+                assert rows == [(small.channel.id, 1), (large.channel.id, 2)]
+                assert node.store.rows("SELECT DISTINCT state FROM payments") == [("pending",)]
+                callers.cancel_scope.cancel()
+
+
+async def test_when_no_channel_takes_it_the_reason_is_that_of_the_first(nursery: trio.Nursery) -> None:
+    with parts(nursery) as node:
+        await node.add(replace(open_pair(deposit_b=150).acceptor.channel, peer=PAYEE.public))
+        told: list[str] = []
+
+        async def pay(number: int) -> None:
+            try:
+                await node.payments.pay(invoice.encode(asked(payment_hash=lock_key(number)), PAYEE), None, None, 5)
+            except Refused as fault:
+                told.append(fault.code)
+
+        with trio.fail_after(5):
+            async with trio.open_nursery() as callers:
+                callers.start_soon(pay, 1)
+                callers.start_soon(pay, 2)
+                while not told:
+                    await trio.sleep(0.01)
+                callers.cancel_scope.cancel()
+        assert told == ["insufficient_balance"]
