@@ -61,6 +61,8 @@ class Sender:
         self._poll = poll
         self._open: dict[str, Intent] = {}
         self._lost: dict[str, int] = {}
+        self._seen: Head | None = None
+        """At which the last round was finished."""
         self._bell = trio.Event()
         self._changed = trio.Event()
         self._listeners: list[trio.MemorySendChannel[Intent]] = []
@@ -134,6 +136,8 @@ class Sender:
 
     async def _round(self) -> None:
         head = await read_head(self._rpc, self._finality)
+        if head == self._seen and all(intent.status is Status.MINED for intent in self._open.values()):
+            return  # only further blocks bury what is mined
         prices = await self._rpc.batch(
             [
                 ("eth_getBlockByHash", [hexed(head.latest.hash), False]),
@@ -151,6 +155,7 @@ class Sender:
         for intent in list(self._open.values()):
             if intent.status is Status.NEW:
                 await self._begin(intent, head.latest.timestamp, base_fee, tip, nonce)
+        self._seen = head
 
     async def _follow(self, head: Head, final_nonce: int) -> None:
         """Bring every sent intent up to date with the chain."""

@@ -96,17 +96,25 @@ class Desk:
         self._paid: set[LockKey] = set()
         self._opened: dict[tuple[ChannelId, LockId], _Opened] = {}
         """Of locks that are being saved, so that none is opened twice."""
+        self._passed: set[tuple[ChannelId, LockId]] = set()
+        """Those that go on in a turn that rests on the one that saves them."""
+        self._turning: Channel | None = None
+        """The channel whose lock is being decided in its turn."""
 
     # -- arrivals
 
-    def at_once(self, channel: Channel, lock: Lock, packet: bytes) -> tuple[Event, Batch] | None:
+    def at_once(self, channel: Channel, lock: Lock, packet: bytes, turn: Batch) -> tuple[Event, Batch] | None:
         """The answer to a lock that pays a whole invoice of ours by itself, to be saved together with the lock.
 
-        `channel` holds it in `current` and is not saved yet. None: for everything else, on which `arrived` decides once
-        it is: what concerns another channel, or is counted by what channels hold.
+        `channel` holds it in `current` and is about to be saved with `turn`. None: for all others. One that goes on is
+        offered at once, in a turn of the other channel that rests on this one. The rest `arrived` decides once it is
+        saved: what is given back, and what is counted by what channels hold.
         """
         opened = self._opened[channel.id, lock.id] = self._open(packet, lock.key)
         told = opened.told
+        if isinstance(told, ForwardPayload) and opened.onward is not None:
+            self._pass_on(channel, lock, told, opened, turn)
+            return None
         if not isinstance(told, FinalPayload) or opened.onward is not None or lock.key in self._parts:
             return None
         if lock.amount < max(told.total, self._costs(channel.token)) or not self._world.may_fulfil(lock.expiry):
@@ -122,6 +130,9 @@ class Desk:
 
     def arrived(self, channel: Channel, lock: Lock, packet: bytes) -> None:
         """Decide; the consequence is queued before this returns."""
+        if (channel.id, lock.id) in self._passed:
+            self._passed.discard((channel.id, lock.id))
+            return
         opened = self._opened.pop((channel.id, lock.id), None) or self._open(packet, lock.key)
         told, onward, secret = opened.told, opened.onward, opened.secret
         try:
@@ -137,6 +148,21 @@ class Desk:
         except _No as no:
             log.info("channel=%s lock=%s given back: %s", channel.name, lock.id, no.code.name)
             self._give_back(channel.id, lock.id, secret, no.code)
+
+    def _pass_on(self, channel: Channel, lock: Lock, told: ForwardPayload, opened: _Opened, turn: Batch) -> None:
+        """Offer a lock further while it is being saved; if it does not fit, `arrived` says so afterwards."""
+        if opened.onward is None:
+            return
+        try:
+            self._must_take(channel, lock)
+            self._turning = channel
+            self._forward(channel, lock, told, opened.onward, opened.secret, turn)
+        except _No:
+            return
+        finally:
+            self._turning = None
+        del self._opened[channel.id, lock.id]
+        self._passed.add((channel.id, lock.id))
 
     def _open(self, packet: bytes, key: LockKey) -> _Opened:
         """Our layer of an onion."""
@@ -167,7 +193,15 @@ class Desk:
 
     # -- passing on
 
-    def _forward(self, channel: Channel, lock: Lock, told: ForwardPayload, onward: bytes, secret: bytes) -> None:
+    def _forward(
+        self,
+        channel: Channel,
+        lock: Lock,
+        told: ForwardPayload,
+        onward: bytes,
+        secret: bytes,
+        turn: Batch | None = None,
+    ) -> None:
         out = self._book.actors.get(told.next_channel)
         if out is None or out.channel.token != channel.token or out.channel.session is not Session.LIVE:
             raise _No(FailureCode.UNKNOWN_NEXT_PEER)
@@ -195,7 +229,7 @@ class Desk:
         )
         tag = self._book.tag(what)
         offer = Offer(tag=tag, amount=told.amount, key=lock.key, expiry=told.expiry, onion=onward)
-        out.post(offer, on_refusal=lambda _: self._refused(tag, what))
+        out.post(offer, on_refusal=lambda _: self._refused(tag, what), after=turn)
 
     def _held(self, came: Channel, lock: LockId, out: Channel, amount: Amount, expiry: Timestamp) -> Held:
         return Held(
@@ -208,9 +242,12 @@ class Desk:
         )
 
     def _waits(self, channel: ChannelId, lock: LockId) -> bool:
-        """Whether that incoming lock still stands in what both have signed."""
-        actor = self._book.actors.get(channel)
-        return actor is not None and (actor.channel.we.other, lock) in actor.channel.current.body.locks
+        """Whether that incoming lock still stands in what both have signed, or will in a turn that is not saved yet."""
+        actor, turning = self._book.actors.get(channel), self._book.actors.turning.get(channel)
+        if self._turning is not None and self._turning.id == channel:
+            turning = self._turning
+        values = ([] if actor is None else [actor.channel]) + ([] if turning is None else [turning])
+        return any((one.we.other, lock) in one.current.body.locks for one in values)
 
     def _check_terms(self, lock: Lock, told: ForwardPayload, policy: Policy) -> None:
         """Fees and times: R18 between the two locks, R17 for the outgoing one."""

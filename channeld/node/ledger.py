@@ -65,7 +65,7 @@ class Attempt:
 class Arrivals(Protocol):
     """Decides what becomes of a lock that came in (`forwarding`)."""
 
-    def at_once(self, channel: Channel, lock: Lock, onion_: bytes) -> tuple[Event, Batch] | None: ...
+    def at_once(self, channel: Channel, lock: Lock, onion_: bytes, turn: Batch) -> tuple[Event, Batch] | None: ...
 
     def arrived(self, channel: Channel, lock: Lock, onion_: bytes) -> None: ...
 
@@ -347,9 +347,15 @@ class Book:
         self.changed(channel)
         self.actors.end(channel.id)
 
-    def at_once(self, channel: Channel, arrived: note.Arrived) -> tuple[Event, Batch] | None:
+    def at_once(self, channel: Channel, arrived: note.Arrived, turn: Batch) -> tuple[Event, Batch] | None:
         """The answer to a lock that is not saved yet, to be saved with it; None if it is to be recorded."""
-        return self.arrivals.at_once(channel, arrived.lock, arrived.onion)
+        return self.arrivals.at_once(channel, arrived.lock, arrived.onion, turn)
+
+    def pass_back(self, channel: Channel, learned: note.Learned, turn: Batch) -> None:
+        """The preimage of a lock that we passed on takes the one that came in."""
+        what = self._offered.get((channel.id, learned.lock_id))
+        if isinstance(what, Forward):
+            self.fulfil(what.in_channel, what.in_lock, learned.preimage, after=turn)
 
     def why_old(self, channel: Channel) -> str:
         """Why this channel must go into recovery before its turn; empty if it need not."""
@@ -387,8 +393,6 @@ class Book:
         what = self._offered.get(name)
         if isinstance(what, Attempt):
             self.payer.fulfilled(what.hash, preimage, self._times[name[0]])
-        elif what is not None:
-            self.fulfil(what.in_channel, what.in_lock, preimage)
 
     def _tell_returned(self, name: Name, reason: bytes) -> None:
         what = self._offered.get(name)
@@ -397,14 +401,24 @@ class Book:
         elif what is not None:
             self._give_back(what, reason)
 
-    def fulfil(self, channel: ChannelId, lock: LockId, preimage: Preimage, writes: Batch | None = None) -> None:
-        """Take an incoming lock; past its cut-off the preimage is only remembered, and the guard registers it."""
+    def fulfil(
+        self,
+        channel: ChannelId,
+        lock: LockId,
+        preimage: Preimage,
+        writes: Batch | None = None,
+        after: Batch | None = None,
+    ) -> None:
+        """Take an incoming lock; past its cut-off the preimage is only remembered, and the guard registers it.
+
+        writes, after: as for `Actor.post`.
+        """
         actor = self.actors.get(channel)
         if actor is None:
             return
         held = actor.channel.current.body.locks.get((actor.channel.we.other, lock))
         off_chain = held is not None and (held.key in self._world.registered or self._world.may_fulfil(held.expiry))
-        actor.post(Fulfil(lock_id=lock, preimage=preimage, off_chain=off_chain), writes=writes)
+        actor.post(Fulfil(lock_id=lock, preimage=preimage, off_chain=off_chain), writes=writes, after=after)
 
     def _give_back(self, what: Forward, reason: bytes) -> None:
         actor = self.actors.get(what.in_channel)

@@ -8,8 +8,9 @@ is what makes batches under load and nothing slower without. Nothing is awaited 
 breaks stops this channel where it was saved, and no other.
 
 A lock that arrives and whose answer is a matter of this channel alone (it pays an invoice of ours) is answered in the
-same turn: one transaction, one signature and one round trip less. What another channel has to do waits until it is
-saved.
+same turn: one transaction, one signature and one round trip less. What another channel has to do, it may decide at once
+too, in a turn of its own that rests on this one: both are saved in one transaction if it can be, and the second never
+without the first.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from channeld.base.keys import Key
 from channeld.base.quick import replace
 from channeld.base.units import LockId
 from channeld.core.channel import Channel, Session
-from channeld.core.effects import Arrived, Note
+from channeld.core.effects import Arrived, Learned, Note
 from channeld.core.events import (
     CloseAlone,
     Connected,
@@ -78,8 +79,12 @@ class Ledger(Protocol):
 
     def follow(self, channel: Channel, notes: tuple[Note, ...]) -> None: ...
 
-    def at_once(self, channel: Channel, arrived: Arrived) -> tuple[Event, Batch] | None:
-        """The answer to a lock that is not saved yet, if it is saved with it; None if it is to be recorded."""
+    def at_once(self, channel: Channel, arrived: Arrived, turn: Batch) -> tuple[Event, Batch] | None:
+        """The answer to a lock that is not saved yet, to be saved with it; None if the lock is to be recorded. It may
+        be on its way in another channel by then, in a turn that rests on this one."""
+
+    def pass_back(self, channel: Channel, learned: Learned, turn: Batch) -> None:
+        """A preimage is about to be saved in this turn: who waits for it upstream has it in one that rests on it."""
 
     def why_old(self, channel: Channel) -> str: ...
 
@@ -111,6 +116,7 @@ class _Item:
     reply: Reply | None
     line: Line | None
     on_refusal: Callable[[Refused], None] | None = None
+    after: Batch | None = None
 
 
 @dataclass(slots=True)
@@ -150,9 +156,16 @@ class Actor:
         reply: Reply | None = None,
         line: Line | None = None,
         on_refusal: Callable[[Refused], None] | None = None,
+        after: Batch | None = None,
     ) -> None:
-        """Put an event in the inbox. `writes` are saved with it, unless it is refused."""
-        item = _Item(event, writes, reply, line, on_refusal)
+        """Put an event in the inbox. `writes` are saved with it, unless it is refused.
+
+        after: another channel's turn, about to be saved, that the event rests on: never is one on disk without the
+            other's, and nothing of it leaves before.
+        """
+        item = _Item(event, writes, reply, line, on_refusal, after)
+        if after is not None:
+            after.followed = True
         if self._retired:
             self._refuse(item, Refused("unknown_channel", f"channel {self.channel.name} is forgotten"))
             return
@@ -261,10 +274,13 @@ class Actor:
         return Refused("channel_broken", f"channel {self.channel.name} has stopped: {self.broken}")
 
     async def _save(self, items: list[_Item]) -> _Turn:
-        turn = self._decide(items)
+        turn = _Turn(self.channel, self.line)
+        turn.batch.failed = True  # until it is in the store's hands: what rests on it is not saved either
+        self._decide(turn, items)
         self._ledger.record(turn.channel, tuple(turn.notes), turn.batch)
         if _differs(turn.channel, self.channel):
             turn.batch.channel(turn.channel)
+        turn.batch.failed = False
         if turn.batch:
             await self._store.commit(turn.batch)
         return turn
@@ -280,8 +296,7 @@ class Actor:
                 line.complain(turn.channel, complaint)
         self._ledger.follow(turn.channel, tuple(turn.notes))
 
-    def _decide(self, items: list[_Item]) -> _Turn:
-        turn = _Turn(self.channel, self.line)
+    def _decide(self, turn: _Turn, items: list[_Item]) -> None:
         old = self._ledger.why_old(self.channel)
         if old:
             self._one(turn, _Item(Recover(reason=old), None, None, None))
@@ -294,7 +309,6 @@ class Actor:
             self._one(turn, item)
         if not self.broken:
             self._one(turn, _Item(_PROPOSE, None, None, None))
-        return turn
 
     def _one(self, turn: _Turn, item: _Item) -> None:
         try:
@@ -319,16 +333,20 @@ class Actor:
         turn.sends += done.sends
         if item.writes is not None:
             turn.batch.extend(item.writes)
+        if item.after is not None:
+            turn.batch.after.append(item.after)
         if item.reply is not None:
             item.reply.notes = done.notes
             turn.replies.append(item.reply)
         for note in done.notes:
+            if isinstance(note, Learned):
+                self._ledger.pass_back(turn.channel, note, turn.batch)
             if not (isinstance(note, Arrived) and self._answered(turn, note)):
                 turn.notes.append(note)
 
     def _answered(self, turn: _Turn, arrived: Arrived) -> bool:
         """Answer a lock in the turn that brings it, if that can be; whether it was."""
-        answer = self._ledger.at_once(turn.channel, arrived)
+        answer = self._ledger.at_once(turn.channel, arrived, turn.batch)
         if answer is None:
             return False
         event, writes = answer

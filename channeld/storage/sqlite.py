@@ -127,6 +127,8 @@ class SqliteStore:
         self._busy = True
         try:
             await trio.lowlevel.checkpoint()  # whoever is ready now joins
+            if any(one.batch.followed for one in self._waiting):
+                await trio.lowlevel.checkpoint()
             await self._write_some()
         finally:
             if self._waiting:
@@ -141,7 +143,8 @@ class SqliteStore:
         while self._waiting and (not taken or size < MAX_JOINED):
             taken.append(self._waiting.pop(0))
             size += len(taken[-1].batch.writes)
-        if self._fill(taken):
+        told, taken = taken, [one for one in taken if self._rests_on_saved(one)]
+        if taken and self._fill(taken):
             self._open = True
             in_memory = self._reader is self._writer  # nothing to sync, and a reader would see what stands open
             if in_memory or (len(taken) == 1 and not self._waiting and size < SMALL):
@@ -149,11 +152,16 @@ class SqliteStore:
             else:
                 await trio.to_thread.run_sync(self._sync, taken)
             self._open = False
-        for one in taken:
+        for one in told:
             one.written = True
             one.turn.set()
         if self._failed is not None:
             self._fallen.set()
+
+    def _rests_on_saved(self, one: _Waiting) -> bool:
+        if any(batch.failed for batch in one.batch.after):
+            one.batch.failed, one.fault = True, Broken("what it rests on was not saved")
+        return one.fault is None
 
     def _write(self, taken: list[_Waiting]) -> None:
         if self._fill(taken):
@@ -180,10 +188,11 @@ class SqliteStore:
             act()
         except _LAWS as fault:
             if len(taken) == 1:
-                taken[0].fault = Broken(f"the database refuses: {fault}")
+                taken[0].batch.failed, taken[0].fault = True, Broken(f"the database refuses: {fault}")
                 return False
             for one in taken:
-                self._write([one])
+                if self._rests_on_saved(one):
+                    self._write([one])
             return False
         except StoreFailed as fault:
             self._fail(taken, fault)

@@ -24,6 +24,12 @@ class Batch:
     """Changes that stand or fall together, in order."""
 
     writes: list[tuple[str, Row]] = field(default_factory=list)
+    after: list[Batch] = field(default_factory=list)
+    """Those it rests on: it is saved with them or after them, and if one of them is not saved it is not either."""
+    followed: bool = False
+    """Another one that rests on it is about to come."""
+    failed: bool = False
+    """It was not saved, and will not be."""
 
     def __bool__(self) -> bool:
         return bool(self.writes)
@@ -34,6 +40,7 @@ class Batch:
 
     def extend(self, other: Batch) -> None:
         self.writes += other.writes
+        self.after += other.after
 
     def channel(self, channel: Channel) -> None:
         """The channel's new value, and the highest version it has signed."""
@@ -61,7 +68,7 @@ class Store(Protocol):
         """Write the batch and sync.
 
         Raises:
-            Broken: it breaks a law of the database; nothing of it is there.
+            Broken: it breaks a law of the database, or something it rests on did; nothing of it is there.
             StoreFailed: `disk_failed` or `fenced`. Whether it is there only the next start can tell; nothing more is
                 accepted until then.
         """

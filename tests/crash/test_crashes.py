@@ -52,7 +52,8 @@ class SaysFirst(Actor):
     """Broken: what a turn says leaves the node before the turn is saved."""
 
     async def _save(self, items: list[_Item]) -> _Turn:
-        turn = self._decide(items)
+        turn = _Turn(self.channel, self.line)
+        self._decide(turn, items)
         self._ledger.record(turn.channel, tuple(turn.notes), turn.batch)
         if _differs(turn.channel, self.channel):
             turn.batch.channel(turn.channel)

@@ -147,6 +147,55 @@ async def test_a_number_that_no_column_can_hold_breaks_only_its_batch(store: Sql
     assert sorted(names(store)) == ["fine", "good"]
 
 
+# -- what rests on another
+
+
+@pytest.mark.parametrize("pause", [0, 1, 3, 50], ids="after {} passes".format)
+async def test_what_rests_on_a_batch_that_breaks_a_law_is_not_saved(store: SqliteStore, pause: int):
+    """Whether they come so close together that they share a transaction, or one after the other."""
+    await store.commit(note("taken"))
+    broken, resting, other = note("taken"), note("resting"), note("other")
+    resting.after.append(broken)
+    told: dict[str, str] = {}
+
+    async def one(name: str, batch: Batch) -> None:
+        told[name] = await outcome(store, batch)
+
+    async with trio.open_nursery() as nursery:
+        for name, batch in (("other", other), ("broken", broken), ("resting", resting)):
+            nursery.start_soon(one, name, batch)
+            for _ in range(pause + 1):
+                await trio.lowlevel.checkpoint()
+    assert told == {"other": "", "broken": "Broken", "resting": "Broken"}
+    assert sorted(names(store)) == ["other", "taken"]
+    last = note("last")
+    last.after.append(resting)
+    assert await outcome(store, last) == "Broken"
+
+
+async def test_what_rests_on_a_batch_that_never_came_is_not_saved(store: SqliteStore):
+    never, resting = note("never"), note("resting")
+    never.failed = True
+    resting.after.append(never)
+    assert await outcome(store, resting) == "Broken"
+    assert names(store) == []
+
+
+async def test_what_rests_on_a_batch_joins_its_transaction(store: SqliteStore):
+    trace, first, second = Trace(store), note("first"), note("second")
+    first.followed = True
+    second.after.append(first)
+
+    async def late() -> None:
+        await trio.lowlevel.checkpoint()
+        await store.commit(second)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(store.commit, first)
+        nursery.start_soon(late)
+    assert (names(store), trace.commits) == (["first", "second"], 1)
+
+
 # -- synced, and shared
 
 

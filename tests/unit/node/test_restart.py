@@ -36,6 +36,7 @@ async def life(path: Path, peers: tuple[Node, Node] | None = None, *, desk: bool
                 node.desk.recover()
             if not desk:
                 node.book.follow = lambda channel, notes: None  # type: ignore[method-assign]
+                node.book.at_once = lambda channel, arrived, turn: None  # type: ignore[method-assign]
             await start(node)
             yield node
             nursery.cancel_scope.cancel()
@@ -93,6 +94,7 @@ async def forget(node: Hub, *, fulfilled: bool) -> None:
     (out,) = node.waiting()
     reason = node.book.failure(b"s" * 32, FailureCode.UNKNOWN_PAYMENT)
     node.book.follow = lambda channel, notes: None  # type: ignore[method-assign]
+    node.book.pass_back = lambda channel, learned, turn: None  # type: ignore[method-assign]
     node.out.peer.do(Fulfil(lock_id=out.id, preimage=PREIMAGE) if fulfilled else Fail(lock_id=out.id, reason=reason))
     await node.settle()
 
