@@ -1,10 +1,11 @@
 """Whether a payment costs more after a million others: processor time and bytes per payment, late by early.
 
 Transfers are all made: the hundred thousand after the first ten thousand against the last hundred thousand of a
-million. Hash-locked payments go over a hub, so that there are a payer, a forwarder and a payee. To make a million of
-them takes hours, so the three databases are filled while the nodes are stopped: with copies of rows that the nodes have
-written, each with a random key and a number of its own, in the order of chance that real ones come in. Measured are
-payments on top of 60,000 and of 950,000 rows, the middles of those spans, each time by nodes freshly started and warm.
+million, by two pairs of nodes that take turns. Hash-locked payments go over a hub, so that there are a payer, a
+forwarder and a payee. To make a million of them takes hours, so the databases are filled while the nodes are
+stopped: with copies of rows that the nodes have written, each with a random key and a number of its own, in the
+order of chance that real ones come in. Measured are payments on top of 60,000 and of 950,000 rows, the middles of
+those spans, each time by nodes freshly started and warm.
 
 Bytes are what the process has given the kernel to write to disk, pages of the journal and of the database alike
 (`write_bytes` of /proc). The figure of a row is the worst of the processes' ratios, of time or of bytes.
@@ -15,12 +16,13 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 import trio
@@ -35,6 +37,7 @@ PAYMENTS: Final = "history_payments_ratio"
 ROWS: Final = (TRANSFERS, PAYMENTS)
 NAMES: Final = ("payer", "hub", "payee")
 EARLY, LATE, SPAN, LEAST = 10_000, 900_000, 100_000, 20
+WINDOWS: Final = 10
 MIDDLES: Final = 60_000, 950_000
 MEASURED: Final = 4_000
 """Payments in each of the two samples."""
@@ -79,14 +82,21 @@ async def measure(names: Sequence[str], effort: Effort) -> dict[str, Found]:
     for name, people, how in ((TRANSFERS, NAMES[::2], _transfers), (PAYMENTS, NAMES, _payments)):
         if name not in names:
             continue
-        async with stage() as town:
-            await town.chain(block_time=BLOCK_TIME)
-            await town.deploy()
-            actors = await nodes(town, *people, tokens=2 * DEPOSIT)
-            channels = [await town.open(left, right, DEPOSIT) for left, right in pairwise(actors)]
-            await knows_way(actors[0], actors[-1])
+        async with _people(people) as (actors, channels):
             found[name] = await how(actors, channels, part_of(effort))
     return found
+
+
+@asynccontextmanager
+async def _people(names: Sequence[str]) -> AsyncIterator[tuple[Sequence[Actor], Sequence[str]]]:
+    """Nodes on a chain of their own, and the channels between neighbours."""
+    async with stage() as town:
+        await town.chain(block_time=BLOCK_TIME)
+        await town.deploy()
+        actors = await nodes(town, *names, tokens=2 * DEPOSIT)
+        channels = [await town.open(left, right, DEPOSIT) for left, right in pairwise(actors)]
+        await knows_way(actors[0], actors[-1])
+        yield actors, channels
 
 
 def _found(early: Mapping[str, Spent], late: Mapping[str, Spent], said: str) -> Found:
@@ -117,26 +127,42 @@ async def _each(actors: Sequence[Actor], count: int, make: Callable[[], Awaitabl
 
 
 async def _transfers(actors: Sequence[Actor], channels: Sequence[str], part: float) -> Found:
-    early, late, span = (BATCH * max(LEAST, round(part * some / BATCH)) for some in (EARLY, LATE, SPAN))
-    late = max(late, early + span)
+    """The old pair has made its many; then a young one and it take turns, so that both meet the same machine."""
+    early, late, window = (BATCH * max(LEAST, round(part * some / BATCH)) for some in (EARLY, LATE, SPAN // WINDOWS))
+    await _transferred(actors, channels[0], late)
+    async with _people(NAMES[::2]) as (young, other):
+        await _transferred(young, other[0], early)
+        first: list[dict[str, Spent]] = []
+        last: list[dict[str, Spent]] = []
+        for _ in range(WINDOWS):
+            first.append(await _each(young, window, partial(_transferred, young, other[0], window)))
+            last.append(await _each(actors, window, partial(_transferred, actors, channels[0], window)))
+    said = f"{WINDOWS} times {window:,} transfers after {early:,} and, taking turns, after {late:,}, all made"
+    return _found(_middle(first), _middle(last), said)
+
+
+def _middle(windows: Sequence[Mapping[str, Spent]]) -> dict[str, Spent]:
+    """Of each process the median time and the mean of the bytes: the journal goes to its place in leaps."""
+    return {
+        name: Spent(median(one[name].cpu for one in windows), sum(one[name].written for one in windows) // len(windows))
+        for name in windows[0]
+    }
+
+
+async def _transferred(actors: Sequence[Actor], channel: str, count: int) -> None:
+    """Make so many transfers, a multiple of `BATCH`; all are on both disks when it returns."""
     async with actors[0].client() as payer, actors[-1].client() as payee:
-        line = Line(actors=actors, channels=channels, payer=payer, payee=payee)
+        line = Line(actors=actors, channels=[channel], payer=payer, payee=payee)
+        before = line.transfers_on_disk()
 
         async def call() -> None:
-            said = await payer.send_transfers(channel_id=channels[0], transfers=[{"amount": 1}] * BATCH)
+            said = await payer.send_transfers(channel_id=channel, transfers=[{"amount": 1}] * BATCH)
             if said["state"] != "succeeded":
                 raise AssertionError(f"transfers {said['state']}")
 
-        async def make(count: int) -> None:
-            await at_once((call for _ in range(count // BATCH)), CALLS)
-
-        await make(early)
-        first = await _each(actors, span, partial(make, span))
-        await make(late - early - span)
-        last = await _each(actors, span, partial(make, span))
-        if line.transfers_on_disk() != (late + span, late + span):
-            raise AssertionError(f"not {late + span} transfers on both disks: {line.transfers_on_disk()}")
-    return _found(first, last, f"{span:,} transfers after {early:,} and after {late:,}, all made")
+        await at_once((call for _ in range(count // BATCH)), CALLS)
+        if line.transfers_on_disk() != (before[0] + count, before[1] + count):
+            raise AssertionError(f"not {count} transfers more on both disks: {line.transfers_on_disk()}")
 
 
 # -- hash-locked payments
