@@ -393,6 +393,12 @@ class Book:
         what = self._offered.get(name)
         if isinstance(what, Attempt):
             self.payer.fulfilled(what.hash, preimage, self._times[name[0]])
+        elif what is not None and not self._is_claimed(what):  # what `pass_back` posted has gone down with its turn
+            self.fulfil(what.in_channel, what.in_lock, preimage)
+
+    def _is_claimed(self, what: Forward) -> bool:
+        actor = self.actors.get(what.in_channel)
+        return actor is not None and what.in_lock in actor.channel.claims
 
     def _tell_returned(self, name: Name, reason: bytes) -> None:
         what = self._offered.get(name)

@@ -117,6 +117,8 @@ class _Item:
     line: Line | None
     on_refusal: Callable[[Refused], None] | None = None
     after: Batch | None = None
+    refused: bool = False
+    """Whether that was told: it is told once, whatever becomes of the turn."""
 
 
 @dataclass(slots=True)
@@ -370,6 +372,9 @@ class Actor:
         return True
 
     def _refuse(self, item: _Item, fault: Refused) -> None:
+        if item.refused:
+            return
+        item.refused = True
         if item.on_refusal is not None:
             item.on_refusal(fault)
         elif item.reply is None:

@@ -260,7 +260,9 @@ class Payments:
         """After a restart: go on with what was pending."""
         for row in self._store.rows(f"SELECT {_COLUMNS} FROM payments WHERE state = 'pending'"):
             payment = payment_of(row)
-            running = self._running[payment.hash] = _Running(asked=self.read(payment.invoice), payment=payment)
+            running = self._running[payment.hash] = _Running(
+                asked=self.read(payment.invoice), payment=payment, fee=payment.fee, hops=payment.hops
+            )
             out = self._store.rows(
                 "SELECT channel, lock FROM attempts WHERE hash = ? AND state = 'offered'",
                 payment.hash,

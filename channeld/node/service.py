@@ -76,9 +76,8 @@ class Service:
     stop_: trio.Event
     _asking: dict[str, trio.Lock] = field(default_factory=dict)
     """Held while a call under an idempotency key is made, so that a second one waits for its answer."""
-    _sending: set[tuple[bytes, bytes]] = field(default_factory=set)
-    """Channel and id of transfers that are queued and not saved yet."""
-    _sent: trio.Event = field(default_factory=trio.Event)
+    _sending: dict[tuple[bytes, bytes], Reply] = field(default_factory=dict)
+    """Channel and id of transfers that are queued and perhaps not saved yet, whoever still waits for that."""
 
     # -- who we are
 
@@ -380,8 +379,9 @@ class Service:
         actor, now = self._actor(channel_id), self.world.now
         self.world.must_be_safe()
         ids = [PaymentId(one["id"] or self._new_id()) for one in transfers]
-        while any((channel_id, id_) in self._sending for id_ in ids):
-            await self._sent.wait()  # asked for already, and about to be saved
+        for name in ((channel_id, id_) for id_ in ids):
+            if (sending := self._sending.get(name)) is not None:  # asked for already, and about to be saved
+                await sending.done.wait()
         asked = [id_ for id_, one in zip(ids, transfers, strict=True) if one["id"]]
         known = self._transfers(channel_id, asked) if asked else {}
         fresh = {id_: one["amount"] for id_, one in zip(ids, transfers, strict=True) if id_ not in known}
@@ -415,17 +415,14 @@ class Service:
                 "INSERT INTO transfers (channel, id, outgoing, amount, state, at) VALUES (?, ?, 1, ?, 'pending', ?)",
                 *(channel_id, id_, wide(amount), now),
             )
-        names = {(channel_id, id_) for id_ in fresh}
-        self._sending |= names
         reply = Reply()
+        self._sending = {name: one for name, one in self._sending.items() if not one.done.is_set()}
+        self._sending |= dict.fromkeys(((channel_id, id_) for id_ in fresh), reply)
         actor.post(
             Pay(transfers=tuple((id_, Amount(amount)) for id_, amount in fresh.items())), writes=rows, reply=reply
         )
         with trio.move_on_after(TURN, shield=True):
             await reply.done.wait()
-        self._sending -= names
-        self._sent.set()
-        self._sent = trio.Event()
         await reply.wait()
 
     def _new_id(self) -> PaymentId:

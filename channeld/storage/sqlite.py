@@ -153,6 +153,7 @@ class SqliteStore:
                 await trio.to_thread.run_sync(self._sync, taken)
             self._open = False
         for one in told:
+            one.batch.after.clear()  # decided: else each would keep alive all that came before it
             one.written = True
             one.turn.set()
         if self._failed is not None:

@@ -196,6 +196,15 @@ async def test_what_rests_on_a_batch_joins_its_transaction(store: SqliteStore):
     assert (names(store), trace.commits) == (["first", "second"], 1)
 
 
+async def test_a_saved_batch_keeps_nothing_alive_that_it_rested_on(store: SqliteStore):
+    """A hub's turns rest on one another without end."""
+    first, second = note("first"), note("second")
+    second.after.append(first)
+    await store.commit(first)
+    await store.commit(second)
+    assert (names(store), second.after) == (["first", "second"], [])
+
+
 # -- synced, and shared
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import MISSING, fields
 
 import pytest
 import trio
@@ -13,6 +14,7 @@ from channeld.core.channel import Phase, Session
 from channeld.core.effects import Learned
 from channeld.core.events import Cancel, Connected, Disconnected, Fulfil, Offer, Pay
 from channeld.core.messages import Ack, Commit, DepositSeen
+from channeld.node import service
 from channeld.node.ledger import Attempt
 from channeld.node.loop import Actor, Reply
 from channeld.storage.store import Batch
@@ -290,3 +292,62 @@ async def test_r17_a_lock_that_is_nowhere_safe_after_its_expiry_closes_the_chann
     assert node.out.actor.backlog == 0, "what was held is judged, once"
     assert node.into.actor.channel.claims == {LockId(1): PREIMAGE}
     assert "said Ack" not in node.journal
+
+
+# -- told once
+
+
+def bad() -> Batch:
+    batch = Batch()
+    batch.add("INSERT INTO notes VALUES ('broken', NULL)")
+    return batch
+
+
+async def test_what_was_refused_in_a_turn_that_then_breaks_is_told_once(node: Hub):
+    """Else a payment would make two attempts at the same time, and a payee could take both."""
+    told: list[Refused] = []
+    too_much = Offer(tag=b"large", amount=Amount(10**9), key=KEY, expiry=OUT_EXPIRY, onion=bytes(1_366))
+    node.out.actor.post(too_much, on_refusal=told.append)
+    node.out.actor.post(pay(7), writes=bad())
+    await node.quiet()
+    assert node.out.actor.broken
+    assert [fault.code for fault in told] == ["insufficient_balance"]
+
+
+async def test_a_preimage_that_went_down_with_a_turn_upstream_is_told_again(node: Hub):
+    """The channel that it came in by has stopped, but still takes what gets its money out on chain."""
+    await node.offered(packet_on(node.out.id), 103)
+    node.into.actor.broken = "stopped"
+    node.book.pass_back = lambda channel, learned, turn: None  # type: ignore[method-assign]
+    (lock,) = node.waiting()
+    node.out.peer.do(Fulfil(lock_id=lock.id, preimage=PREIMAGE))
+    await node.settle()
+    assert PREIMAGE in node.into.actor.channel.claims.values()
+
+
+async def test_a_transfer_repeated_while_the_disk_stalls_is_made_once(
+    node: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For longer than a caller that has gone is waited for: the second call waits for the first one's row."""
+    monkeypatch.setattr(service, "TURN", 0.02)
+    needed = [field.name for field in fields(service.Service) if field.init and field.default_factory is MISSING]
+    missing = dict.fromkeys(needed)
+    given = {"book": node.book, "store": node.store, "world": node.world}
+    socket = service.Service(**(missing | given))  # type: ignore[arg-type]
+    commit = node.store.commit
+
+    async def slow(batch: Batch) -> None:
+        await trio.sleep(0.2)
+        await commit(batch)
+
+    monkeypatch.setattr(node.store, "commit", slow)
+
+    async def call() -> None:
+        await socket.send_transfers(channel_id=node.out.id, transfers=[{"id": b"1" * 16, "amount": 5}], wait=False)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call)
+        await trio.sleep(0.1)
+        nursery.start_soon(call)
+    assert node.out.actor.broken is None
+    assert node.store.rows("SELECT count(*) FROM transfers") == [(1,)]
