@@ -172,6 +172,8 @@ class Payments:
                     )
                 return _outcome(found)
             running = self._begin(asked, text, amount, max_fee, timeout, claim, found)
+        elif claim is not None and claim:  # the same payment under another key
+            await self._store.commit(claim)
         with trio.move_on_after(timeout + 5):
             await running.done.wait()
         return _outcome(running.payment)
@@ -239,7 +241,13 @@ class Payments:
             running.claim.add("DELETE FROM payments WHERE hash = ? AND state = 'failed'", payment.hash)
         if claim is not None:
             running.claim.extend(claim)
-        self._try(running)
+        begun = False
+        try:
+            self._try(running)
+            begun = True
+        finally:
+            if not begun:
+                del self._running[payment.hash]
         return running
 
     def _row(self, running: _Running) -> Batch:
