@@ -19,12 +19,16 @@ def everything(synchronous: str) -> None:
         campaign(f"test/{seed}", 30, synchronous=synchronous)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_what_was_promised_is_there_and_nothing_by_halves(seed: int):
-    counts = campaign(f"test/{seed}", 30)
-    assert counts["images"] == 30
-    assert counts["syncs"] > 20
-    assert counts["batches beyond the promise"] > 0, "some images hold more than was promised: unsynced is not undone"
+def test_what_was_promised_is_there_and_nothing_by_halves():
+    """Which commits share a sync is a matter of threads, and so is what an image holds: one seed alone may hold no more
+    than was promised in all its images, four hardly ever do."""
+    beyond = 0
+    for seed in range(4):
+        counts = campaign(f"test/{seed}", 30)
+        assert counts["images"] == 30
+        assert counts["syncs"] > 20
+        beyond += counts["batches beyond the promise"]
+    assert beyond > 0, "some images hold more than was promised: unsynced is not undone"
 
 
 def test_without_a_sync_for_each_commit_it_would_be_lost():
