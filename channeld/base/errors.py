@@ -58,6 +58,10 @@ class Broken(ChanneldError):
     """A law of our own does not hold. Whoever sees this keeps the last saved state and stops."""
 
 
+class NotSaved(Broken):
+    """What a batch rests on was not saved, so it was not either. No law of its own is broken: it may come again."""
+
+
 class StoreFailed(ChanneldError):
     """The store remembers nothing more, for as long as this process lives: whoever sees this signs and sends nothing.
 

@@ -19,8 +19,9 @@ from channeld.base.units import Address, Amount, ChannelId, LockId, LockKey, Pre
 from channeld.core.channel import Channel, Phase, Session
 from channeld.core.events import Event, Fail, Fulfil, Offer
 from channeld.core.updating import our_locks
+from channeld.node.events import keep_preimage
 from channeld.node.jamming import USUAL, Held, Limits, Room, Traffic
-from channeld.node.ledger import Book, Forward, keep_preimage
+from channeld.node.ledger import Book, Forward
 from channeld.node.world import World
 from channeld.storage.store import Batch, Store, narrow, wide
 from channeld.wire import onion, payload
@@ -93,7 +94,8 @@ class Desk:
         self._policy, self._max_expiry, self._costs, self._short = policy, max_expiry, costs, short
         self._traffic = Traffic(limits, self._waits)
         self._parts: dict[LockKey, list[_Part]] = {}
-        self._paid: set[LockKey] = set()
+        self._paid: dict[LockKey, Batch] = {}
+        """Invoices that are paid in a turn which may not be saved yet."""
         self._opened: dict[tuple[ChannelId, LockId], _Opened] = {}
         """Of locks that are being saved, so that none is opened twice."""
         self._passed: set[tuple[ChannelId, LockId]] = set()
@@ -110,6 +112,7 @@ class Desk:
         offered at once, in a turn of the other channel that rests on this one. The rest `arrived` decides once it is
         saved: what is given back, and what is counted by what channels hold.
         """
+        self._passed.discard((channel.id, lock.id))  # an earlier turn that brought it may not have been saved
         opened = self._opened[channel.id, lock.id] = self._open(packet, lock.key)
         told = opened.told
         if isinstance(told, ForwardPayload) and opened.onward is not None:
@@ -126,7 +129,7 @@ class Desk:
             return None
         del self._opened[channel.id, lock.id]
         part = _Part(channel.id, lock.id, lock.amount, told.total, opened.secret, lock.expiry, self._world.now)
-        return Fulfil(lock_id=lock.id, preimage=invoice.preimage), self._claim(invoice, [part])
+        return Fulfil(lock_id=lock.id, preimage=invoice.preimage), self._claim(invoice, [part], turn)
 
     def arrived(self, channel: Channel, lock: Lock, packet: bytes) -> None:
         """Decide; the consequence is queued before this returns."""
@@ -213,8 +216,12 @@ class Desk:
             raise _No(FailureCode.TEMPORARY_CHANNEL_FAILURE)
         self._check_terms(lock, told, self._policy(out.channel))
         held = self._held(channel, lock.id, out.channel, told.amount, told.expiry)
-        slots = Room(slots=out.channel.max_locks, spendable=out.channel.spendable)
-        why = self._traffic.why_not(held, slots, self._world.now)
+        room = Room(
+            slots=out.channel.max_locks,
+            spendable=out.channel.spendable,
+            passed=self._book.passed_through(out.channel),
+        )
+        why = self._traffic.why_not(held, room, self._world.now)
         if why is not None:
             log.info("channel=%s lock=%s not passed on: %s", channel.name, lock.id, why)
             raise _No(FailureCode.TEMPORARY_CHANNEL_FAILURE)
@@ -229,7 +236,7 @@ class Desk:
         )
         tag = self._book.tag(what)
         offer = Offer(tag=tag, amount=told.amount, key=lock.key, expiry=told.expiry, onion=onward)
-        out.post(offer, on_refusal=lambda _: self._refused(tag, what), after=turn)
+        out.post(offer, on_refusal=lambda _: self._refused(tag, what, turn), after=turn)
 
     def _held(self, came: Channel, lock: LockId, out: Channel, amount: Amount, expiry: Timestamp) -> Held:
         return Held(
@@ -265,8 +272,10 @@ class Desk:
         if lock.key in world.registered:
             raise _No(FailureCode.KEY_ALREADY_REGISTERED)
 
-    def _refused(self, tag: bytes, what: Forward) -> None:
+    def _refused(self, tag: bytes, what: Forward, turn: Batch | None) -> None:
         self._book.untag(tag)
+        if turn is not None and turn.failed:
+            return  # the lock is not ours to give back: if it comes again it is decided anew, and may be on its way
         self._give_back(what.in_channel, what.in_lock, what.secret, FailureCode.TEMPORARY_CHANNEL_FAILURE)
 
     # -- keeping
@@ -328,15 +337,15 @@ class Desk:
     def _release(self, invoice: OwnInvoice, parts: list[_Part]) -> None:
         """The preimage goes out. Every part's transaction says that the invoice is paid, and by which parts: whichever
         is saved first before a crash, the others are claimed after it."""
-        writes = self._claim(invoice, parts)
+        writes = self._claim(invoice, parts, Batch())
         for part in parts:
             writes.add("DELETE FROM arrivals WHERE channel = ? AND lock = ?", part.channel, part.lock)
         for part in parts:
             self._book.fulfil(part.channel, part.lock, invoice.preimage, writes)
         del self._parts[invoice.hash]
 
-    def _claim(self, invoice: OwnInvoice, parts: list[_Part]) -> Batch:
-        """What says that `parts` pay the invoice; from here on nothing else does."""
+    def _claim(self, invoice: OwnInvoice, parts: list[_Part], turn: Batch) -> Batch:
+        """What says that `parts` pay the invoice; from here on nothing else does, unless `turn` is not saved."""
         received = Amount(sum(part.amount for part in parts))
         writes = Batch()
         writes.add(
@@ -350,7 +359,7 @@ class Desk:
                 *(part.channel, part.lock, invoice.hash, wide(part.amount), part.at),
             )
         self._book.events.add(writes, "payment_received", payment_hash=invoice.hash, amount=str(received))
-        self._paid.add(invoice.hash)
+        self._paid[invoice.hash] = turn
         return writes
 
     def invoice(self, hash_: LockKey) -> OwnInvoice | None:
@@ -369,7 +378,7 @@ class Desk:
             token=token,
             amount=None if amount is None else Amount(narrow(amount)),
             expires=expires,
-            paid=state == "paid" or hash_ in self._paid,
+            paid=state == "paid" or self._is_being_paid(hash_),
         )
 
     # -- time and restart
@@ -378,11 +387,19 @@ class Desk:
         """Give back sets that did not become whole in time, or of which a part has too little time left (R21). What is
         over, in the book and among the paid invoices that are on disk, is forgotten."""
         self._book.forget()
-        self._paid = {hash_ for hash_ in self._paid if not self._is_paid_on_disk(hash_)}
+        self._paid = {
+            hash_: turn
+            for hash_, turn in self._paid.items()
+            if self._is_being_paid(hash_) and not self._is_paid_on_disk(hash_)
+        }
         for hash_, parts in list(self._parts.items()):
             old = self._world.now > min(part.at for part in parts) + SET_TIMEOUT
             if old or not all(self._stands(part) for part in parts):
                 self._return_set(hash_)
+
+    def _is_being_paid(self, hash_: LockKey) -> bool:
+        turn = self._paid.get(hash_)
+        return turn is not None and not turn.failed
 
     def _is_paid_on_disk(self, hash_: LockKey) -> bool:
         return bool(self._store.rows("SELECT 1 FROM invoices WHERE hash = ? AND state = 'paid'", hash_))

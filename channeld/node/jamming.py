@@ -54,10 +54,11 @@ class Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """The outgoing channel: its slots, and what we can still send there, base units."""
+    """The outgoing channel as it is saved: its slots, what we can still send there, and what is passed on there."""
 
     slots: int
     spendable: Amount
+    passed: Amount
 
 
 class Traffic:
@@ -93,7 +94,7 @@ class Traffic:
         slots = sum(self.slots(held, now) for held in (*theirs, asked))
         if slots * PERCENT > room.slots * limits.slots_share:
             return f"one neighbour would hold {slots} of {room.slots} slots"
-        could = room.spendable + sum(held.amount for held in out)
+        could = room.spendable + room.passed  # not what is held: some of that may not be saved yet
         value = asked.amount + sum(held.amount for held in theirs)
         if value * PERCENT > could * limits.value_share:
             return f"one neighbour would hold {value} of {could}"

@@ -8,7 +8,6 @@ again from the rows, and everything it starts is safe to start twice. An offered
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
@@ -28,6 +27,7 @@ from channeld.core.messages import AddLock, Commit, FulfilLock, Transfer
 from channeld.core.updating import our_locks
 from channeld.node.actors import Actors
 from channeld.node.claiming import Claims
+from channeld.node.events import Events, forget_payments, keep_preimage
 from channeld.node.old import OldStore
 from channeld.storage.store import Batch, Store, narrow, wide
 from channeld.wire import failure, onion
@@ -75,7 +75,7 @@ class Payer(Protocol):
 
     def fulfilled(self, hash_: LockKey, preimage: Preimage, at: Timestamp) -> None: ...
 
-    def returned(self, name: Name, hash_: LockKey, reason: bytes) -> None: ...
+    def returned(self, name: Name, what: Attempt, reason: bytes) -> None: ...
 
     def forgotten(self, hash_: LockKey) -> None: ...
 
@@ -86,55 +86,6 @@ class _Several:
 
     left: int
     over: trio.Event = field(default_factory=trio.Event)
-
-
-class Events:
-    """What happened, for wallets: numbered, told to who listens, and kept for a while (`pruning.KEPT_EVENTS`)."""
-
-    def __init__(self, store: Store, now: Callable[[], int]) -> None:
-        ((last,),) = store.rows("SELECT coalesce(max(n), 0) FROM events")
-        self.last: int = last
-        self.bell = trio.Event()
-        self._now = now
-
-    def add(self, batch: Batch, type_: str, **data: object) -> None:
-        """Values: amounts as decimal strings, bytes as hex with 0x. The batch may be saved more than once."""
-        self.add_if("? = x''", b"", batch, type_, **data)
-
-    def add_if(self, condition: str, value: bytes, batch: Batch, type_: str, **data: object) -> None:
-        """Only if `condition`, SQL with one value, holds when the batch is written."""
-        self.last += 1
-        shown = {name: f"0x{value.hex()}" if isinstance(value, bytes) else value for name, value in data.items()}
-        batch.add(
-            f"INSERT OR IGNORE INTO events SELECT ?, ?, ?, ? WHERE {condition}",
-            *(self.last, type_, self._now(), json.dumps(shown), value),
-        )
-
-    def ring(self) -> None:
-        """After the rows are on disk."""
-        self.bell.set()
-        self.bell = trio.Event()
-
-
-def forget_payments(batch: Batch, events: Events, now: int, hash_: LockKey | None = None) -> None:
-    """That payment, or every one that is pending: what became of it only its payee can say."""
-    some = "state = 'pending'" if hash_ is None else "state = 'pending' AND hash = ?"
-    values = () if hash_ is None else (hash_,)
-    if hash_ is not None:
-        pending = "EXISTS (SELECT 1 FROM payments WHERE hash = ? AND state = 'pending')"
-        events.add_if(pending, hash_, batch, "payment_unknown", payment_hash=hash_)
-    batch.add(
-        f"UPDATE payments SET state = 'unknown', code = 'payment_unknown', text = ?, settled_at = ? WHERE {some}",
-        *("the database was restored: whether it was paid is not known here", now, *values),
-    )
-
-
-def keep_preimage(batch: Batch, key: LockKey, preimage: Preimage) -> None:
-    """Know it for good. After the row that it proves, if there is one: what stands there is not kept a second time."""
-    batch.add(
-        "INSERT OR IGNORE INTO preimages SELECT ?, ? WHERE NOT EXISTS (SELECT 1 FROM known WHERE key = ?)",
-        *(key, preimage, key),
-    )
 
 
 class Book:
@@ -157,6 +108,19 @@ class Book:
         self._count = 0
         self._times: dict[ChannelId, Timestamp] = {}
         """When each channel's last turn was recorded."""
+
+    def attempt(self, name: Name) -> Attempt | None:
+        """The attempt of a payment of ours that this lock is."""
+        what = self._offered.get(name)
+        return what if isinstance(what, Attempt) else None
+
+    def passed_through(self, channel: Channel) -> Amount:
+        """What locks that we passed on bind in an outgoing channel as it is saved, base units."""
+        standing = our_locks(channel).items()
+        return Amount(sum(lock.amount for id_, lock in standing if self._is_forward((channel.id, id_))))
+
+    def _is_forward(self, name: Name) -> bool:
+        return isinstance(self._offered.get(name), Forward)
 
     def passed_on(self) -> list[tuple[Name, Forward]]:
         """Forwards by their outgoing lock, those with an outcome included as long as they are remembered."""
@@ -198,7 +162,7 @@ class Book:
         return tag
 
     def untag(self, tag: bytes) -> None:
-        """The offer was refused."""
+        """The offer has its number, on disk, or was refused."""
         self._offers.pop(tag, None)
 
     def knows(self, key: LockKey) -> bool:
@@ -231,7 +195,7 @@ class Book:
     def _record(self, channel: Channel, one: note.Note, batch: Batch, now: Timestamp) -> None:
         match one:
             case note.Queued():
-                self._record_offer(channel.id, one.lock_id, self._offers.pop(one.tag), batch)
+                self._record_offer(channel.id, one.lock_id, self._offers[one.tag], batch)
             case note.Arrived():
                 batch.add("INSERT INTO arrivals VALUES (?, ?, ?)", channel.id, one.lock.id, one.onion)
             case note.Received():
@@ -363,6 +327,8 @@ class Book:
 
     def _follow(self, channel: Channel, one: note.Note) -> None:
         match one:
+            case note.Queued():
+                self.untag(one.tag)
             case note.Arrived():
                 self.arrivals.arrived(channel, one.lock, one.onion)
             case note.Learned():
@@ -390,20 +356,15 @@ class Book:
                 several.over.set()
 
     def _tell_learned(self, name: Name, preimage: Preimage) -> None:
+        """A forward's upstream has been told already (`pass_back`)."""
         what = self._offered.get(name)
         if isinstance(what, Attempt):
             self.payer.fulfilled(what.hash, preimage, self._times[name[0]])
-        elif what is not None and not self._is_claimed(what):  # what `pass_back` posted has gone down with its turn
-            self.fulfil(what.in_channel, what.in_lock, preimage)
-
-    def _is_claimed(self, what: Forward) -> bool:
-        actor = self.actors.get(what.in_channel)
-        return actor is not None and what.in_lock in actor.channel.claims
 
     def _tell_returned(self, name: Name, reason: bytes) -> None:
         what = self._offered.get(name)
         if isinstance(what, Attempt):
-            self.payer.returned(name, what.hash, reason)
+            self.payer.returned(name, what, reason)
         elif what is not None:
             self._give_back(what, reason)
 

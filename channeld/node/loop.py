@@ -10,7 +10,7 @@ breaks stops this channel where it was saved, and no other.
 A lock that arrives and whose answer is a matter of this channel alone (it pays an invoice of ours) is answered in the
 same turn: one transaction, one signature and one round trip less. What another channel has to do, it may decide at once
 too, in a turn of its own that rests on this one: both are saved in one transaction if it can be, and the second never
-without the first.
+without the first. If the first is not saved, the other turn is taken again without what rested on it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Final, Protocol
 
 import trio
 
-from channeld.base.errors import Answer, ChanneldError, PeerFault, Refused, StoreFailed
+from channeld.base.errors import Answer, ChanneldError, NotSaved, PeerFault, Refused, StoreFailed
 from channeld.base.keys import Key
 from channeld.base.quick import replace
 from channeld.base.units import LockId
@@ -228,7 +228,8 @@ class Actor:
             self._bell = trio.Event()
             while self._inbox:
                 await self._gather()
-                items, self._inbox = self._inbox[:MAX_TURN], self._inbox[MAX_TURN:]
+                most = 1 if self.broken else MAX_TURN  # what a stopped channel cannot take stands alone
+                items, self._inbox = self._inbox[:most], self._inbox[most:]
                 await self._take(items)
                 self._turned.set()
                 self._turned = trio.Event()
@@ -253,6 +254,9 @@ class Actor:
             turn = await self._save(items)
         except StoreFailed:  # the disk: what cannot be remembered must not be signed, in any channel
             raise
+        except NotSaved as fault:
+            self._again(items, fault)
+            return
         except (ChanneldError, *_BUGS) as fault:
             self._stop(fault, items)
             return
@@ -263,28 +267,53 @@ class Actor:
         for reply in turn.replies:
             reply.done.set()
 
+    def _again(self, items: list[_Item], fault: NotSaved) -> None:
+        """Another channel's turn was not saved, and so nothing of this one, which rested on it. It is decided anew; but
+        what the peer has said it says again on a new line, as nothing that it led to may be counted on."""
+        log.warning("channel=%s a turn is taken again: %s", self.channel.name, fault)
+        lines = [item.line for item in items if isinstance(item.event, Got) and item.line is not None]
+        if lines:
+            self._cut()
+            for line in {id(line): line for line in lines}.values():
+                line.complain(self.channel, PeerFault(Answer.DISCONNECT, "a fault of ours"))
+        heard = (item for item in items if not isinstance(item.event, Got | Connected) or item.line not in lines)
+        self._inbox = [item for item in heard if not item.refused] + self._inbox
+        self._hurry.set()
+
     def _stop(self, fault: Exception, items: list[_Item]) -> None:
-        """Sign nothing more. Of `items` nothing was saved or sent: whoever asked for them is refused."""
+        """Sign nothing more. Of `items` nothing was saved or sent: what a channel that has stopped still hears has a
+        turn each, if it was not the one that stopped it; whoever asked for the others is refused."""
         log.critical("channel=%s BROKEN %s", self.channel.name, fault, exc_info=isinstance(fault, _BUGS))
-        self.broken = str(fault) or type(fault).__name__
-        self.channel, self.line = replace(self.channel, session=Session.CUT, ask=None, waiting=None), None
+        before, self.broken = self.broken, str(fault) or type(fault).__name__
+        self._cut()
+        left = [item for item in items if before is None and isinstance(item.event, _STILL) and not item.refused]
         for item in items:
-            if item.reply is None or not item.reply.done.is_set():
+            if item not in left and (item.reply is None or not item.reply.done.is_set()):
                 self._refuse(item, self._stopped())
+        self._inbox = left + self._inbox
+        self._hurry.set()
+
+    def _cut(self) -> None:
+        """No session any more, whatever the line does."""
+        self.channel, self.line = replace(self.channel, session=Session.CUT, ask=None, waiting=None), None
 
     def _stopped(self) -> Refused:
         return Refused("channel_broken", f"channel {self.channel.name} has stopped: {self.broken}")
 
     async def _save(self, items: list[_Item]) -> _Turn:
         turn = _Turn(self.channel, self.line)
-        turn.batch.failed = True  # until it is in the store's hands: what rests on it is not saved either
-        self._decide(turn, items)
-        self._ledger.record(turn.channel, tuple(turn.notes), turn.batch)
-        if _differs(turn.channel, self.channel):
-            turn.batch.channel(turn.channel)
-        turn.batch.failed = False
-        if turn.batch:
-            await self._store.commit(turn.batch)
+        saved = False
+        try:
+            self._decide(turn, items)
+            self._ledger.record(turn.channel, tuple(turn.notes), turn.batch)
+            if _differs(turn.channel, self.channel):
+                turn.batch.channel(turn.channel)
+            if turn.batch:
+                await self._store.commit(turn.batch)
+            saved = True
+        finally:
+            turn.batch.failed = not saved  # also before the store has it: what rests on it is not saved either
+        turn.batch.writes.clear()  # others ask what became of it for a while; a channel is large
         return turn
 
     def _let_out(self, turn: _Turn) -> None:
@@ -306,6 +335,11 @@ class Actor:
             if self.broken and not isinstance(item.event, _STILL):
                 self._refuse(item, self._stopped())
                 continue
+            if item.after is not None and item.after.failed:
+                if not isinstance(item.event, Fulfil):
+                    self._refuse(item, Refused("channel_broken", "what it rests on was not saved"))
+                    continue
+                item.after = None  # a preimage that opens its lock is worth taking, whatever else was not saved
             if isinstance(item.event, Got) and (item.line is not turn.line or self._hold(turn, item, items[at + 1 :])):
                 continue
             self._one(turn, item)

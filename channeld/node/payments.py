@@ -116,6 +116,8 @@ class _Running:
     """The first of a channel of ours that would not take an attempt."""
     tried: int = 0
     """Attempts that left us."""
+    out: Attempt | None = None
+    """The one that is under way: while there is one there is no other."""
     done: trio.Event = field(default_factory=trio.Event)
     """Its outcome is on disk: paid, failed, or not to be known."""
 
@@ -172,7 +174,7 @@ class Payments:
                     )
                 return _outcome(found)
             running = self._begin(asked, text, amount, max_fee, timeout, claim, found)
-        elif claim is not None and claim:  # the same payment under another key
+        elif claim:  # the same payment under another key
             await self._store.commit(claim)
         with trio.move_on_after(timeout + 5):
             await running.done.wait()
@@ -275,7 +277,9 @@ class Payments:
                 "SELECT channel, lock FROM attempts WHERE hash = ? AND state = 'offered'",
                 payment.hash,
             )
-            if not out:
+            if out:
+                running.out = self._book.attempt(out[0])
+            else:
                 self._try(running)
 
     # -- heard from the book
@@ -288,9 +292,11 @@ class Payments:
         if hash_ in self._running and (found := self.find(hash_)) is not None:
             self._over(hash_, state=found.state, code=found.code, text=found.text, settled_at=found.settled_at)
 
-    def returned(self, name: Name, hash_: LockKey, reason: bytes) -> None:
-        running = self._running.get(hash_)
-        if running is not None:
+    def returned(self, name: Name, what: Attempt, reason: bytes) -> None:
+        """What came back may be an older attempt than the one that is under way: a close can give a lock back twice."""
+        running = self._running.get(what.hash)
+        if running is not None and running.out is what:
+            running.out = None
             running.fresh = False  # the row was saved with the attempt that has come back
             code, text, final = self._lesson(name, reason, running.exclude)
             if final:
@@ -359,7 +365,8 @@ class Payments:
         built = self._onion(asked, running.payment, route, now)
         hops = [[hop.channel_id, int(hop.side), hop.source, hop.target, str(hop.amount)] for hop in route.hops]
         saved = pack([list(built.secrets), hops])
-        tag = self._book.tag(Attempt(hash=asked.payment_hash, route=saved))
+        running.out = attempt = Attempt(hash=asked.payment_hash, route=saved)
+        tag = self._book.tag(attempt)
         first = route.hops[0]
         offer = Offer(
             tag=tag,
@@ -381,6 +388,7 @@ class Payments:
         def refused(fault: Refused) -> None:
             """Others took what the channel had, since we looked: over another one, if there is another."""
             self._book.untag(tag)
+            running.out = None
             running.exclude.add(first.direction)
             running.refusal, running.tried = running.refusal or fault, running.tried - 1
             self._try(running)

@@ -17,7 +17,7 @@ from channeld.core.channel import Phase
 from channeld.core.events import Recover
 from channeld.core.machine import step
 from channeld.node import old
-from channeld.node.ledger import Events, forget_payments
+from channeld.node.events import Events, forget_payments
 from channeld.storage.store import Batch, Store
 
 log = logging.getLogger(__name__)

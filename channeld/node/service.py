@@ -379,9 +379,8 @@ class Service:
         actor, now = self._actor(channel_id), self.world.now
         self.world.must_be_safe()
         ids = [PaymentId(one["id"] or self._new_id()) for one in transfers]
-        for name in ((channel_id, id_) for id_ in ids):
-            if (sending := self._sending.get(name)) is not None:  # asked for already, and about to be saved
-                await sending.done.wait()
+        while (sending := self._being_sent(channel_id, ids)) is not None:
+            await sending.done.wait()
         asked = [id_ for id_, one in zip(ids, transfers, strict=True) if one["id"]]
         known = self._transfers(channel_id, asked) if asked else {}
         fresh = {id_: one["amount"] for id_, one in zip(ids, transfers, strict=True) if id_ not in known}
@@ -424,6 +423,11 @@ class Service:
         with trio.move_on_after(TURN, shield=True):
             await reply.done.wait()
         await reply.wait()
+
+    def _being_sent(self, channel_id: bytes, ids: Sequence[bytes]) -> Reply | None:
+        """What tells when one of these transfers, asked for before, is saved; None if all that were asked for are."""
+        replies = (self._sending.get((channel_id, id_)) for id_ in ids)
+        return next((one for one in replies if one is not None and not one.done.is_set()), None)
 
     def _new_id(self) -> PaymentId:
         """Milliseconds and chance. In the order of time it costs both books one page of their index for many, where one

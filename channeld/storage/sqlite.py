@@ -26,7 +26,7 @@ from typing import Any, Final
 
 import trio
 
-from channeld.base.errors import Broken, Malformed, Refused, StoreFailed
+from channeld.base.errors import Broken, Malformed, NotSaved, Refused, StoreFailed
 from channeld.core.channel import Channel
 from channeld.core.saved import load
 from channeld.storage.place import NOWHERE, TOKEN_BYTES, Origin, place_of, put_tokens, tokens_beside
@@ -161,7 +161,7 @@ class SqliteStore:
 
     def _rests_on_saved(self, one: _Waiting) -> bool:
         if any(batch.failed for batch in one.batch.after):
-            one.batch.failed, one.fault = True, Broken("what it rests on was not saved")
+            one.batch.failed, one.fault = True, NotSaved("what it rests on was not saved")
         return one.fault is None
 
     def _write(self, taken: list[_Waiting]) -> None:

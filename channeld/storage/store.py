@@ -68,7 +68,8 @@ class Store(Protocol):
         """Write the batch and sync.
 
         Raises:
-            Broken: it breaks a law of the database, or something it rests on did; nothing of it is there.
+            Broken: it breaks a law of the database; nothing of it is there.
+            NotSaved: something it rests on was not saved; nothing of it is there.
             StoreFailed: `disk_failed` or `fenced`. Whether it is there only the next start can tell; nothing more is
                 accepted until then.
         """

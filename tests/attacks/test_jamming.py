@@ -53,8 +53,8 @@ def held(number: int, **changes: object) -> Held:
     return Held(**{**said, **changes})  # type: ignore[arg-type]
 
 
-def room(slots: int = 8, spendable: int = 1_000) -> Room:
-    return Room(slots=slots, spendable=Amount(spendable))
+def room(slots: int = 8, spendable: int = 1_000, passed: int = 0) -> Room:
+    return Room(slots=slots, spendable=Amount(spendable), passed=Amount(passed))
 
 
 class Standing:
@@ -103,8 +103,8 @@ def test_one_neighbour_gets_its_share_of_the_money():
     assert taken(traffic, held(1, amount=Amount(501))) == 0
     assert taken(traffic, held(1, amount=Amount(500))) == 1
     # What is held has left `spendable`; of what there was, half is gone.
-    assert taken(traffic, held(2, amount=Amount(1)), spendable=500) == 0
-    assert taken(traffic, held(3, amount=Amount(400), neighbour=PAYER), spendable=500) == 1
+    assert taken(traffic, held(2, amount=Amount(1)), spendable=500, passed=500) == 0
+    assert taken(traffic, held(3, amount=Amount(400), neighbour=PAYER), spendable=500, passed=500) == 1
 
 
 def test_what_is_resolved_gives_its_room_back():
@@ -196,6 +196,16 @@ def offer_event(packet: bytes, amount: int, key: LockKey) -> Offer:
 async def test_half_of_the_money_is_left_to_others(node: Hub):
     assert await offer(node, 1, 499) is None
     assert await offer(node, 2, 30) is FailureCode.TEMPORARY_CHANNEL_FAILURE
+
+
+async def test_half_of_the_money_is_left_to_others_by_a_burst_in_one_turn_too(node: Hub):
+    """What has been offered and is not saved yet has not left `spendable`: it is no reason to allow more."""
+    for number in range(1, 4):
+        key = LockKey(sha256(sha256(bytes([number]))))
+        packet = packet_on(node.out.id, 220, OUT_EXPIRY, key)
+        node.into.peer.do(offer_event(packet.packet, 230, key))
+    await node.settle()
+    assert [lock.amount for lock in node.waiting()] == [220, 220]  # of 1,000
 
 
 async def test_a_lock_worth_less_than_resolving_it_is_passed_on_once(node: Hub):

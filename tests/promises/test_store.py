@@ -166,18 +166,18 @@ async def test_what_rests_on_a_batch_that_breaks_a_law_is_not_saved(store: Sqlit
             nursery.start_soon(one, name, batch)
             for _ in range(pause + 1):
                 await trio.lowlevel.checkpoint()
-    assert told == {"other": "", "broken": "Broken", "resting": "Broken"}
+    assert told == {"other": "", "broken": "Broken", "resting": "NotSaved"}
     assert sorted(names(store)) == ["other", "taken"]
     last = note("last")
     last.after.append(resting)
-    assert await outcome(store, last) == "Broken"
+    assert await outcome(store, last) == "NotSaved"
 
 
 async def test_what_rests_on_a_batch_that_never_came_is_not_saved(store: SqliteStore):
     never, resting = note("never"), note("resting")
     never.failed = True
     resting.after.append(never)
-    assert await outcome(store, resting) == "Broken"
+    assert await outcome(store, resting) == "NotSaved"
     assert names(store) == []
 
 

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from channeld.base.units import Timestamp
-from channeld.node.ledger import Events
+from channeld.node.events import Events
 from channeld.node.pruning import BITE, FEW, KEPT_EVENTS, LATER, OVER, SOON, Pruning
 from channeld.storage.sqlite import SqliteStore
 from channeld.storage.store import Batch

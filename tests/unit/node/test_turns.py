@@ -18,8 +18,23 @@ from channeld.node import service
 from channeld.node.ledger import Attempt
 from channeld.node.loop import Actor, Reply
 from channeld.storage.store import Batch
+from channeld.wire import onion
 from tests.roles import START
-from tests.unit.node.hub import FORWARDER_KEY, KEY, OUT_EXPIRY, PREIMAGE, Hub, Recorder, hub, packet_on, start
+from tests.unit.node.hub import (
+    FORWARDER_KEY,
+    IN_EXPIRY,
+    KEY,
+    OUT_EXPIRY,
+    PREIMAGE,
+    Hub,
+    Leg,
+    Recorder,
+    hub,
+    packet_here,
+    packet_on,
+    payload_here,
+    start,
+)
 
 
 @pytest.fixture
@@ -314,15 +329,126 @@ async def test_what_was_refused_in_a_turn_that_then_breaks_is_told_once(node: Hu
     assert [fault.code for fault in told] == ["insufficient_balance"]
 
 
-async def test_a_preimage_that_went_down_with_a_turn_upstream_is_told_again(node: Hub):
-    """The channel that it came in by has stopped, but still takes what gets its money out on chain."""
+# -- a turn that rests on another
+
+
+async def bring_a_lock(node: Hub, packet: onion.Built, amount: int = 103) -> None:
+    """The payer's commit with a lock, heard and waiting for its turn."""
+    node.into.peer.do(Offer(tag=b"t", amount=Amount(amount), key=KEY, expiry=IN_EXPIRY, onion=packet.packet))
+    assert node.into.deliver()
+
+
+async def test_a_turn_that_is_not_saved_stops_its_own_channel_only(node: Hub):
+    """The lock that it brought is on its way further by then: there it is as if it had never come."""
+    await bring_a_lock(node, packet_on(node.out.id))
+    node.into.actor.post(pay(7), writes=bad())
+    other = pay(8)
+    node.out.actor.post(other)
+    await node.quiet()
+    assert node.into.actor.broken and node.out.actor.broken is None
+    assert node.store.rows("SELECT (SELECT count(*) FROM forwards), (SELECT count(*) FROM arrivals)") == [(0, 0)]
+    await node.settle()
+    assert node.waiting() == [] and node.into.line.said == []
+    assert node.out.peer.channel.balance == 1_005, "what had nothing to do with it went on"
+
+
+def not_saved(node: Hub, monkeypatch: pytest.MonkeyPatch) -> Batch:
+    """Another channel's turn that the store refuses together with the first that rests on it."""
+    below, commit = Batch(), node.store.commit
+
+    async def failing(batch: Batch) -> None:
+        below.failed |= any(one is below for one in batch.after)
+        await commit(batch)
+
+    monkeypatch.setattr(node.store, "commit", failing)
+    return below
+
+
+async def again(node: Hub, leg: Leg) -> None:
+    """The peer connects on a new line, and both go on."""
+    leg.line.faults.clear()
+    leg.line.said.clear()
+    leg.peer.do(Disconnected())
+    leg.actor.post(Connected(), line=leg.line)
+    leg.hear(*leg.peer.do(Connected()).sends)
+    await node.settle()
+
+
+async def test_what_the_peer_said_in_a_turn_that_is_not_saved_it_says_again(
+    node: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.out.peer.do(pay(3))
+    node.out.deliver()
+    node.out.actor.post(pay(9, 50), after=not_saved(node, monkeypatch))
+    await node.quiet()
+    channel = node.out.actor.channel
+    assert node.out.actor.broken is None
+    assert [fault.answer for fault in node.out.line.faults] == [Answer.DISCONNECT]
+    assert (channel.session, channel.current.version, node.out.line.said) == (Session.CUT, 0, [])
+    await again(node, node.out)
+    assert node.out.actor.channel.balance == 1_005 and node.out.actor.channel.phase is Phase.OPEN
+
+
+async def test_what_was_refused_in_a_turn_that_is_not_saved_stays_refused(
+    node: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though there would be room for it now: whoever heard the refusal may have begun another attempt."""
+    told: list[Refused] = []
+    node.out.actor.post(pay(9, 200), after=not_saved(node, monkeypatch), on_refusal=told.append)
+    tag = node.book.tag(Attempt(hash=KEY, route=b""))
+    large = Offer(tag=tag, amount=Amount(900), key=KEY, expiry=OUT_EXPIRY, onion=bytes(1_366))
+    node.out.actor.post(large, on_refusal=told.append)
+    await node.quiet()
+    assert [fault.code for fault in told] == ["insufficient_balance", "channel_broken"]
+    await node.settle()
+    assert node.waiting() == []
+
+
+async def test_a_lock_that_comes_again_after_a_turn_that_is_not_saved_is_decided_anew(
+    node: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its first coming led to is over: nothing gives back what the second passes on."""
+    packet, given_back = packet_on(node.out.id), []
+    monkeypatch.setattr(node.desk, "_give_back", lambda *what: given_back.append(what))
+    await bring_a_lock(node, packet)
+    node.into.actor.post(pay(7), after=not_saved(node, monkeypatch))
+    await node.quiet()
+    assert node.into.actor.channel.session is Session.CUT and node.waiting() == []
+    await again(node, node.into)
+    assert (len(node.waiting()), node.answer(packet), given_back) == (1, None, [])
+    assert node.book._offers == {}, "nothing of either time is left under its tag"
+
+
+async def test_a_preimage_is_taken_upstream_though_the_turn_that_showed_it_is_not_saved(node: Hub):
     await node.offered(packet_on(node.out.id), 103)
-    node.into.actor.broken = "stopped"
-    node.book.pass_back = lambda channel, learned, turn: None  # type: ignore[method-assign]
     (lock,) = node.waiting()
     node.out.peer.do(Fulfil(lock_id=lock.id, preimage=PREIMAGE))
+    node.out.deliver()
+    node.out.actor.post(pay(7), writes=bad())
+    await node.quiet()
+    assert node.out.actor.broken and node.into.actor.broken is None
     await node.settle()
-    assert PREIMAGE in node.into.actor.channel.claims.values()
+    assert Learned(lock_id=LockId(1), preimage=PREIMAGE) in node.into.peer.notes
+
+
+async def test_a_preimage_outlives_the_turn_that_stops_its_channel(node: Hub):
+    """The guard takes the lock on chain with it."""
+    await node.offered(packet_on(node.out.id), 103)
+    node.into.actor.post(Fulfil(lock_id=LockId(1), preimage=PREIMAGE))
+    node.into.actor.post(pay(7), writes=bad())
+    await node.quiet()
+    assert node.into.actor.broken
+    assert node.into.actor.channel.claims == {LockId(1): PREIMAGE}
+
+
+async def test_an_invoice_is_open_again_when_the_turn_that_paid_it_is_not_saved(node: Hub):
+    await node.invoice()
+    await bring_a_lock(node, packet_here(payload_here()), 100)
+    node.into.actor.post(pay(7), writes=bad())
+    await node.quiet()
+    told = node.desk.invoice(KEY)
+    assert node.into.actor.broken and told is not None and not told.paid
+    assert node.store.rows("SELECT state FROM invoices") == [("open",)]
 
 
 async def test_a_transfer_repeated_while_the_disk_stalls_is_made_once(
@@ -342,12 +468,15 @@ async def test_a_transfer_repeated_while_the_disk_stalls_is_made_once(
 
     monkeypatch.setattr(node.store, "commit", slow)
 
-    async def call() -> None:
-        await socket.send_transfers(channel_id=node.out.id, transfers=[{"id": b"1" * 16, "amount": 5}], wait=False)
+    async def call(*names: bytes) -> None:
+        asked = [{"id": name * 16, "amount": 5} for name in names]
+        await socket.send_transfers(channel_id=node.out.id, transfers=asked, wait=False)
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(call)
-        await trio.sleep(0.1)
-        nursery.start_soon(call)
+        nursery.start_soon(call, b"1")
+        await trio.sleep(0.05)
+        nursery.start_soon(call, b"2", b"1")
+        await trio.sleep(0.05)
+        nursery.start_soon(call, b"2")  # while the call before waits for the first
     assert node.out.actor.broken is None
-    assert node.store.rows("SELECT count(*) FROM transfers") == [(1,)]
+    assert node.store.rows("SELECT count(*) FROM transfers") == [(2,)]
