@@ -23,14 +23,14 @@ KILLS: Final = 13
 PATIENCE: Final = 900
 TURNS: Final = 5
 """Seeds with which a broken copy may be tried until it is caught."""
-SAVES: Final = """        if turn.batch:
-            await self._store.commit(turn.batch)
+SAVES: Final = """            if turn.batch:
+                await self._store.commit(turn.batch)
 """
 SPEAKS_FIRST: Final = (
-    """        if turn.line is not None and turn.sends:
-            turn.line.say(turn.channel, turn.sends)
-            turn.sends = []
-            await trio.sleep(0.05)
+    """            if turn.line is not None and turn.sends:
+                turn.line.say(turn.channel, turn.sends)
+                turn.sends = []
+                await trio.sleep(0.05)
 """
     + SAVES
 )
