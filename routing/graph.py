@@ -1,15 +1,14 @@
 """Who is joined to whom, as announced: one networkx multigraph per token, an edge for each direction of a channel.
 
-The graph believes what it is given; `announcements` judges before. A channel has two directions, named
-(channel id, side): the edge of side A leads from `node_a`, the opener, to `node_b`. A direction without a
-policy, or with a disabled one, cannot be used. Everything is bounded: a full graph refuses new channels and
-keeps the old, so a flood cannot push out what is known. Own and private channels do not belong here; a
-search gets them as arguments.
-"""
+The graph believes what it is given; `announcements` judges before. A channel has two directions, named (channel id,
+side): the edge of side A leads from `node_a`, the opener, to `node_b`. A direction without a policy, or with a disabled
+one, cannot be used. Flat arrays of the same are kept beside it (`flat`). Everything is bounded: a full graph refuses
+new channels and keeps the old, so a flood cannot push out what is known. Own and private channels do not belong here; a
+search gets them as arguments."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -17,15 +16,16 @@ import networkx as nx
 
 from channeld.base.errors import Refused
 from channeld.base.units import MAX_AMOUNT, Address, Amount, ChannelId, NodeId, Seconds, Side, Timestamp, exactly
+from routing.answers import Answers
+from routing.arrays import Arrays
+from routing.bounds import Bounds
+from routing.edges import Edge
 from routing.fees import NEVER, Policy
 
 MAX_CHANNELS: Final = 200_000
 """Four times the public Lightning network of 2026."""
 MAX_AGE: Final = Seconds(14 * 86_400)
 """A channel nobody has spoken of for this long is dropped (BOLT 7, "Pruning the Network View")."""
-
-Direction = tuple[ChannelId, Side]
-"""One way through a channel: from the node on this side to the other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,41 +53,13 @@ class Channel:
         return self.node_a if side is Side.A else self.node_b
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Edge:
-    """One direction of a channel as a search sees it; a route hint of an invoice has this form too.
+class Flat:
+    """What searches use of one token's channels beside networkx."""
 
-    `capacity` None: unknown. The side of a hint may be any, as long as it is always the same.
-    """
-
-    channel_id: ChannelId
-    side: Side
-    source: NodeId
-    target: NodeId
-    policy: Policy | None
-    capacity: Amount | None = None
-
-    def carries(self, amount: Amount) -> bool:
-        """Whether a lock of `amount` is allowed here, as far as announced."""
-        policy = self.policy
-        return (
-            policy is not None
-            and not policy.disabled
-            and policy.min_lock <= amount <= policy.max_lock
-            and (self.capacity is None or amount <= self.capacity)
-        )
-
-
-def hint_edges(way: Sequence[tuple[NodeId, ChannelId, Policy]], payee: NodeId) -> tuple[Edge, ...]:
-    """One route hint of an invoice as edges: each node's channel leads to the next node, the last to `payee`.
-
-    A hint does not say which side its nodes are on; A stands for it, and `Hop.side` says so again.
-    """
-    targets = [*(node for node, _, _ in way[1:]), payee]
-    return tuple(
-        Edge(channel_id=channel_id, side=Side.A, source=node, target=target, policy=policy)
-        for (node, channel_id, policy), target in zip(way, targets, strict=True)
-    )
+    def __init__(self) -> None:
+        self.arrays = Arrays()
+        self.bounds = Bounds(self.arrays)
+        self.answers = Answers(self.arrays)
 
 
 class Graph:
@@ -97,6 +69,7 @@ class Graph:
         self._max_channels = max_channels
         self._channels: dict[ChannelId, Channel] = {}
         self._tokens: dict[Address, Any] = {}
+        self._flat: dict[Address, Flat] = {}
 
     def __len__(self) -> int:
         """How many channels are known, all tokens together."""
@@ -112,14 +85,20 @@ class Graph:
             Refused: "graph_full", or "channel_conflict" if the id is known with other nodes or another token.
         """
         known = self._channels.get(channel.channel_id)
-        if known is None:
-            if len(self._channels) >= self._max_channels:
-                raise Refused("graph_full", f"{len(self._channels)} channels are known, no more are taken in")
-        elif replace(channel, capacity=known.capacity, seen=known.seen) != known:
+        if known is None and len(self._channels) >= self._max_channels:
+            raise Refused("graph_full", f"{len(self._channels)} channels are known, no more are taken in")
+        if known is not None and replace(channel, capacity=known.capacity, seen=known.seen) != known:
             raise Refused("channel_conflict", f"channel {channel.channel_id.hex()} is known with other nodes")
         self._channels[channel.channel_id] = channel
+        if channel.token not in self._tokens:
+            self._tokens[channel.token], self._flat[channel.token] = nx.MultiDiGraph(), Flat()
+        network = self._tokens[channel.token]
         for side in Side:
-            self._set(channel, side, self.policy(channel.channel_id, side))
+            if known is None:
+                network.add_edge(channel.node(side), channel.node(side.other), key=channel.channel_id)
+            policy = None if known is None else self.policy(channel.channel_id, side)
+            if known is None or known.capacity != channel.capacity:
+                self._set(channel, side, policy)
 
     def remove(self, channel_id: ChannelId) -> None:
         """Forget a channel, and nodes left without any. Unknown ids are none of our business."""
@@ -130,8 +109,9 @@ class Graph:
         for side in Side:
             graph.remove_edge(channel.node(side), channel.node(side.other), key=channel_id)
         graph.remove_nodes_from([node for node in (channel.node_a, channel.node_b) if graph.degree(node) == 0])
+        self._flat[channel.token].arrays.drop(channel_id)
         if not graph:
-            del self._tokens[channel.token]
+            del self._tokens[channel.token], self._flat[channel.token]
 
     def resize(self, channel_id: ChannelId, capacity: Amount) -> None:
         """The chain says what the channel holds now, base units. Unknown ids are none of our business."""
@@ -191,6 +171,10 @@ class Graph:
         """Whether `node` has a public channel in this token."""
         return token in self._tokens and node in self._tokens[token]
 
+    def network(self, token: Address) -> Any:
+        """networkx's MultiDiGraph of this token, each edge with its `edge`; to be looked at, not changed."""
+        return self._tokens[token]
+
     def edges_into(self, node: NodeId, token: Address) -> Iterator[Edge]:
         """Directions that lead to `node`: what a search that starts at the payee walks."""
         if self.knows(node, token):
@@ -198,13 +182,19 @@ class Graph:
                 for attributes in parallel.values():
                     yield attributes["edge"]
 
+    def flat(self, token: Address) -> Flat | None:
+        """The same directions as flat arrays, with what is kept over them; None if no channel in this token is
+        known."""
+        return self._flat.get(token)
+
     def _edge(self, channel_id: ChannelId, side: Side) -> Edge | None:
         channel = self._channels.get(channel_id)
-        graph = None if channel is None else self._tokens.get(channel.token)
-        if channel is None or graph is None:
-            return None
-        attributes = graph.get_edge_data(channel.node(side), channel.node(side.other), key=channel_id)
-        return None if attributes is None else attributes["edge"]
+        return None if channel is None else self._attributes(channel, side)["edge"]
+
+    def _attributes(self, channel: Channel, side: Side) -> dict[str, Edge]:
+        here, there = channel.node(side), channel.node(side.other)
+        found: dict[str, Edge] = self._tokens[channel.token].get_edge_data(here, there, channel.channel_id)
+        return found
 
     def _set(self, channel: Channel, side: Side, policy: Policy | None) -> None:
         edge = Edge(
@@ -215,5 +205,5 @@ class Graph:
             policy=policy,
             capacity=channel.capacity,
         )
-        graph = self._tokens.setdefault(channel.token, nx.MultiDiGraph())
-        graph.add_edge(edge.source, edge.target, key=channel.channel_id, edge=edge)
+        self._attributes(channel, side)["edge"] = edge
+        self._flat[channel.token].arrays.set(edge)

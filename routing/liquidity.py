@@ -1,121 +1,178 @@
-"""What past tries taught about each direction of a channel, fading with the `now` that is passed in.
+"""What past tries taught about each channel's balance, fading with the `now` that is passed in.
 
-Per direction we keep two bounds: the largest amount that went through, and the smallest that did not, each
-with its moment. An amount up to the first is thought safe; from the second upwards it is thought hopeless;
-between them lies ignorance. Each belief loses half its weight every `HALF_LIFE`, so nothing is held against a
-hop for ever. The answer is a penalty in millionths of the amount, which never falls when the amount grows:
-the search relies on that.
-"""
+Of each channel we keep between which bounds the balance of side A lies; B has the rest. A lock that went through says
+that its sender had that much, one that did not that it had less; a settled one moved it. What lies between the bounds
+is thought equally likely (uniform, as in Pickhardt & Richter, arXiv 2107.05322), so a channel nobody has tried has an
+amount with probability 1 - amount / (capacity + 1). Bounds give way to ignorance by half every `HALF_LIFE`: balances
+move.
+
+The chance of a larger amount is never higher, and nothing is ever held to be impossible (`LEAST`): the search relies on
+the first, and the second lets it try the only way there is. Time passes in steps of `STEP`, so that within one an
+answer stays an answer. A channel whose capacity is unknown (a hint of an invoice) has bounds, and between them
+`HINTED`."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import log
 from typing import Final
 
-from channeld.base.units import Amount, Seconds, Timestamp
-from routing.fees import NEVER, NOTHING
-from routing.graph import Direction
+from channeld.base.units import Amount, ChannelId, Seconds, Side, Timestamp
+from routing.cost import HOP, WEIGHT
+from routing.edges import Direction
 
 HALF_LIFE: Final = Seconds(3600)
 """LND's mission control forgives a failed pair over the same hour."""
-MAX_DIRECTIONS: Final = 50_000
-UNKNOWN: Final = 1_000
-"""Millionths of the amount for a hop nothing is known of, when the amount is all its capacity."""
-HOPELESS: Final = 500_000
-"""Millionths of the amount for a hop that has just failed: half the payment, so any other way is better."""
+STEP: Final = Seconds(60)
+MAX_CHANNELS: Final = 50_000
+LEAST: Final = 1e-6
+"""The chance of what has just failed."""
+HINTED: Final = 0.9
+RECENT: Final = 1_024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Belief:
-    """What is known of one direction. `passed` 0: nothing has; `failed` None: nothing did. Amounts in base units."""
+    """Side A's balance was `least` .. `most` at the time `at`, base units inclusive.
 
-    passed: Amount = NOTHING
-    passed_at: Timestamp = NEVER
-    failed: Amount | None = None
-    failed_at: Timestamp = NEVER
+    `capacity` None: unknown; only then may `most` be None, no bound. ValueError for anything out of range.
+    """
+
+    capacity: Amount | None
+    least: int
+    most: int | None
+    at: Timestamp
+
+    def __post_init__(self) -> None:
+        most, capacity = self.most, self.capacity
+        fits = capacity is None if most is None else self.least <= most and (capacity is None or most <= capacity)
+        if self.least < 0 or not fits or not 0 <= self.at < 2**32:
+            raise ValueError(f"belief out of range: {self}")
+
+    def bounds(self, capacity: Amount | None, now: Timestamp) -> tuple[int, int | None]:
+        """What is left of both at `now`, in a channel that holds `capacity` now."""
+        age = now - self.at
+        least = _faded(self.least, age)
+        if capacity is None or self.capacity is None or self.most is None:
+            return least, None if self.most is None else self.most + _risen(self.most + 1, age)
+        least = max(0, least - max(0, self.capacity - capacity))
+        most = max(0, capacity - _faded(self.capacity - self.most, age))  # what was paid in may be on either side
+        return min(least, most), most
 
 
 class Liquidity:
-    """The memory of a payer, bounded: what was learned longest ago goes first. Mutable; one owner."""
+    """The memory of a payer, bounded: what was learned longest ago goes first. Mutable; one owner.
 
-    def __init__(
-        self, beliefs: Iterable[tuple[Direction, Belief]] = (), *, max_directions: int = MAX_DIRECTIONS
-    ) -> None:
+    `version` counts what was learned, and `recent` holds the last of it.
+    """
+
+    def __init__(self, beliefs: Iterable[tuple[ChannelId, Belief]] = (), *, max_channels: int = MAX_CHANNELS) -> None:
         """`beliefs`: as `export` gave them, oldest first."""
-        self._max_directions = max_directions
-        self._beliefs: OrderedDict[Direction, Belief] = OrderedDict()
-        for direction, belief in beliefs:
-            self._keep(direction, belief)
+        self.version = 0
+        self.recent: deque[tuple[ChannelId, Belief]] = deque(maxlen=RECENT)
+        self._max_channels = max_channels
+        self._beliefs: OrderedDict[ChannelId, Belief] = OrderedDict()
+        for channel_id, belief in beliefs:
+            self._keep(channel_id, belief)
 
     def __len__(self) -> int:
         return len(self._beliefs)
 
-    def export(self) -> tuple[tuple[Direction, Belief], ...]:
+    def export(self) -> tuple[tuple[ChannelId, Belief], ...]:
         """Everything known, oldest first."""
         return tuple(self._beliefs.items())
 
-    def passed(self, direction: Direction, amount: Amount, now: Timestamp) -> None:
-        """`amount` went through here: the hop took it, whatever became of it farther on."""
-        belief = self._beliefs.get(direction, Belief())
-        fresh = _faded(HOPELESS, now - belief.passed_at) >= HOPELESS // 2
-        stale = belief.failed is not None and belief.failed <= amount
-        keep_passed = fresh and belief.passed > amount
-        self._keep(
-            direction,
-            Belief(
-                passed=belief.passed if keep_passed else amount,
-                passed_at=belief.passed_at if keep_passed else now,
-                failed=None if stale else belief.failed,
-                failed_at=NEVER if stale else belief.failed_at,
-            ),
-        )
+    # -- learning
 
-    def failed(self, direction: Direction, amount: Amount, now: Timestamp) -> None:
-        """`amount` did not go through here."""
-        belief = self._beliefs.get(direction, Belief())
-        fresh = _faded(HOPELESS, now - belief.failed_at) >= HOPELESS // 2
-        least = min(amount, belief.failed) if fresh and belief.failed is not None else amount
-        stale = belief.passed >= least
-        self._keep(
-            direction,
-            Belief(
-                passed=NOTHING if stale else belief.passed,
-                passed_at=NEVER if stale else belief.passed_at,
-                failed=least,
-                failed_at=now,
-            ),
-        )
+    def carried(self, direction: Direction, amount: Amount, capacity: Amount | None, now: Timestamp) -> None:
+        """A lock of `amount` went through here and came back: the sender has at least that much."""
+        least, most = self._range(direction, capacity, now)
+        at_least = max(least, min(amount, capacity) if capacity is not None else amount)
+        self._learn(direction, capacity, now, at_least, None if most is None or most < at_least else most)
 
-    def penalty(self, direction: Direction, amount: Amount, capacity: Amount | None, now: Timestamp) -> int:
-        """Millionths of `amount` to add to the cost of this hop, 0 .. `HOPELESS`; never falls as `amount` grows.
+    def settled(self, direction: Direction, amount: Amount, capacity: Amount | None, now: Timestamp) -> None:
+        """A lock of `amount` was paid here: the sender had at least that much, and has it no more."""
+        least, most = self._range(direction, capacity, now)
+        left = max(0, least - amount)
+        up = None if most is None else max(left, most - amount)
+        self._learn(direction, capacity, now, left, up)
+
+    def failed(self, direction: Direction, amount: Amount, capacity: Amount | None, now: Timestamp) -> None:
+        """The sender would not pass `amount` on here: it has less."""
+        least, most = self._range(direction, capacity, now)
+        at_most = amount - 1 if most is None else min(most, amount - 1)
+        self._learn(direction, capacity, now, least if least <= at_most else 0, max(0, at_most))
+
+    # -- asked
+
+    def chance(self, direction: Direction, amount: Amount, capacity: Amount | None, now: Timestamp) -> float:
+        """How likely the sender of this direction has `amount`, `LEAST` .. 1; never rises as `amount` grows.
 
         Args:
             direction: channel id and side it is sent from.
-            amount: of the lock, base units.
+            amount: of the lock, base units, 1 or more.
             capacity: of the channel, base units; None: unknown.
             now: chain time.
         """
-        ignorant = UNKNOWN if not capacity else UNKNOWN * min(amount, capacity) // capacity
-        belief = self._beliefs.get(direction)
-        if belief is None:
-            return ignorant
-        if belief.failed is not None and amount >= belief.failed:
-            return max(ignorant, _faded(HOPELESS, now - belief.failed_at))
-        if amount <= belief.passed:
-            return ignorant - _faded(ignorant, now - belief.passed_at)
-        return ignorant
+        if direction[0] not in self._beliefs and capacity is not None:  # the usual case, as `_range` would answer it
+            return max(LEAST, (capacity - amount + 1) / (capacity + 1))
+        least, most = self._range(direction, capacity, Timestamp(now - now % STEP))
+        if amount <= least:
+            return 1.0
+        if most is None:
+            return HINTED
+        if amount > most:
+            return LEAST
+        return HINTED if capacity is None else max(LEAST, (most - amount + 1) / (most - least + 1))
 
-    def _keep(self, direction: Direction, belief: Belief) -> None:
-        self._beliefs[direction] = belief
-        self._beliefs.move_to_end(direction)
-        while len(self._beliefs) > self._max_directions:
+    def penalty(self, direction: Direction, amount: Amount, capacity: Amount | None, now: Timestamp) -> int:
+        """Cost units for each base unit of a lock of `amount` over this hop, `HOP` or more."""
+        return HOP + int(-log(self.chance(direction, amount, capacity, now)) * WEIGHT)
+
+    # -- within
+
+    def _range(self, direction: Direction, capacity: Amount | None, now: Timestamp) -> tuple[int, int | None]:
+        """Bounds of the balance on this direction's side."""
+        channel_id, side = direction
+        belief = self._beliefs.get(channel_id)
+        if belief is None:
+            return 0, capacity
+        least, most = belief.bounds(capacity, now)
+        if side is Side.A or capacity is None or most is None:
+            return least, most
+        return capacity - most, capacity - least
+
+    def _learn(
+        self, direction: Direction, capacity: Amount | None, now: Timestamp, least: int, most: int | None
+    ) -> None:
+        """Of the balance on this direction's side, now."""
+        channel_id, side = direction
+        if capacity is not None:
+            most = capacity if most is None else most
+            if side is Side.B:
+                least, most = capacity - most, capacity - least
+        self._keep(channel_id, Belief(capacity=capacity, least=least, most=most, at=now))
+
+    def _keep(self, channel_id: ChannelId, belief: Belief) -> None:
+        self.version += 1
+        self.recent.append((channel_id, belief))
+        self._beliefs[channel_id] = belief
+        self._beliefs.move_to_end(channel_id)
+        while len(self._beliefs) > self._max_channels:
             self._beliefs.popitem(last=False)
 
 
 def _faded(weight: int, age: int) -> int:
     """`weight` halved once per `HALF_LIFE` of age, along straight lines between; integers, rounded down."""
     halvings, rest = divmod(max(age, 0), HALF_LIFE)
-    start = weight >> min(halvings, 64)
+    start = weight >> min(halvings, 128)
     return start - start * rest // (2 * HALF_LIFE)
+
+
+def _risen(weight: int, age: int) -> int:
+    """What a bound without a capacity has risen by: doubled every `HALF_LIFE`; no more than 128 times."""
+    halvings, rest = divmod(max(age, 0), HALF_LIFE)
+    start = weight << min(halvings, 128)
+    return start + start * rest // HALF_LIFE - weight

@@ -65,6 +65,9 @@ def _faults() -> dict[str, Fault]:
         },
         Number.PAYMENT_FAILED: {
             "no_route": "no path to the payee can carry the amount within fee and time",
+            "fee_budget": "every path to the payee costs more in fees than the limit",
+            "hop_short": "a hop on the way has too little on its side now; nothing was paid",
+            "payee_offline": "the payee is not connected to the node before it; nothing was paid",
             "payment_failed": "the payment was tried and failed; nothing was paid",
             "payment_rejected": "the payee does not take it: unknown, paid or expired; nothing was paid",
             "payment_timeout": "the payment was given up at its time limit; nothing was paid",

@@ -23,8 +23,9 @@ from channeld.node import announcing
 from channeld.node.world import World
 from channeld.storage.store import Batch, Store, narrow, wide
 from channeld.wire import messages as wire
+from routing.edges import Direction
 from routing.fees import Policy
-from routing.graph import MAX_AGE, Channel, Direction, Graph
+from routing.graph import MAX_AGE, Channel, Graph
 
 log = logging.getLogger(__name__)
 PAGE: Final = 200

@@ -73,9 +73,9 @@ class Arrivals(Protocol):
 class Payer(Protocol):
     """Hears what became of its attempts (`payments`)."""
 
-    def fulfilled(self, hash_: LockKey, preimage: Preimage, at: Timestamp) -> None: ...
+    def fulfilled(self, what: Attempt, preimage: Preimage, at: Timestamp) -> None: ...
 
-    def returned(self, name: Name, what: Attempt, reason: bytes) -> None: ...
+    def returned(self, what: Attempt, reason: bytes) -> None: ...
 
     def forgotten(self, hash_: LockKey) -> None: ...
 
@@ -359,12 +359,12 @@ class Book:
         """A forward's upstream has been told already (`pass_back`)."""
         what = self._offered.get(name)
         if isinstance(what, Attempt):
-            self.payer.fulfilled(what.hash, preimage, self._times[name[0]])
+            self.payer.fulfilled(what, preimage, self._times[name[0]])
 
     def _tell_returned(self, name: Name, reason: bytes) -> None:
         what = self._offered.get(name)
         if isinstance(what, Attempt):
-            self.payer.returned(name, what, reason)
+            self.payer.returned(what, reason)
         elif what is not None:
             self._give_back(what, reason)
 

@@ -1,10 +1,14 @@
-"""A payment of our own: find a way, offer a lock, learn from what comes back, try again, tell one outcome.
+"""A payment of our own: find ways, offer locks, learn from what comes back, try again, tell one outcome.
 
-The payer fixes amount, fee budget and deadline before any peer speaks. A payment becomes a row in the transaction that
-queues its first lock, each further attempt in that of its own lock: nothing is offered that is not on disk, and a
-payment that goes well costs no transaction of its own. While an attempt is out there is no other, so at most one lock
-can be taken, and its preimage is the proof of payment. What comes back calls the next attempt; after a restart the
-payments that are pending go on in the same way.
+The payer fixes amount, fee budget and deadline before any peer speaks. A payment may go in parts, over several ways at
+the same time; together its locks that are under way never promise the payee more than the amount, so a part is tried
+again only once it has come back, and only what came back is planned anew. The payee releases all or nothing (R21); the
+first preimage is the proof of payment. When no other way is left, the parts that stand are waited for: the payee gives
+them back.
+
+A payment becomes a row in the transaction that queues its first lock, whichever of its parts that is, and each further
+lock is saved in that of its own channel: nothing is offered that is not on disk, and a payment that goes well costs no
+transaction of its own. After a restart the payments that are pending go on in the same way.
 """
 
 from __future__ import annotations
@@ -19,29 +23,28 @@ import trio
 
 from channeld.base.digests import Domain
 from channeld.base.errors import Malformed, Refused
-from channeld.base.pack import pack, unpack
 from channeld.base.quick import replace
-from channeld.base.units import Address, Amount, ChannelId, LockKey, NodeId, Preimage, Seconds, Side, Timestamp
+from channeld.base.units import Address, Amount, LockKey, NodeId, Preimage, Seconds, Timestamp
 from channeld.core.channel import Channel, Session
-from channeld.core.events import Offer
-from channeld.node.ledger import Attempt, Book, Name
+from channeld.node.attempts import Lessons, attempt_of, build, hints_of, locks_of, offer_of
+from channeld.node.ledger import Attempt, Book
 from channeld.node.world import World
 from channeld.storage.store import Batch, Store, narrow, wide
-from channeld.wire import failure, invoice, onion, payload
-from channeld.wire.failure import FailureCode
+from channeld.wire import invoice
 from channeld.wire.invoice import Invoice
-from channeld.wire.payload import FinalPayload, ForwardPayload
-from routing.fees import Policy
-from routing.graph import Direction, Edge, Graph
+from routing.edges import Direction
+from routing.graph import Graph
 from routing.liquidity import Liquidity
-from routing.search import OwnChannel, Route, find_route
+from routing.search import Route
+from routing.splitting import MAX_PARTS, Ask, find_parts
+from routing.ways import OwnChannel
 
 log = logging.getLogger(__name__)
-MAX_ATTEMPTS: Final = 20
+MAX_ROUNDS: Final = 20
+"""Plans that one payment may make."""
 _NO_WAY: Final = {
     "own_channels_short": "insufficient_balance",
     "unknown_payee": "no_route",
-    "fee_budget": "no_route",
     "too_long": "no_route",
 }
 """What callers are told of `routing.search.NoRoute`'s reasons; the text says more."""
@@ -97,6 +100,18 @@ def payment_of(row: Sequence[Any]) -> Payment:
     )
 
 
+@dataclass(eq=False, slots=True)
+class _Part:
+    """A lock of ours that is under way, or about to be."""
+
+    attempt: Attempt
+    amount: Amount
+    """What the payee gets of it."""
+    fee: Amount
+    carried: tuple[tuple[Direction, Amount], ...]
+    """What it binds at hops of others."""
+
+
 @dataclass(eq=False, slots=True, kw_only=True)
 class _Running:
     """A payment whose outcome is open."""
@@ -106,7 +121,7 @@ class _Running:
     """As it began; with its outcome once that is on disk."""
     fee: Amount = Amount(0)
     hops: int = 0
-    """Of the newest attempt."""
+    """Of the parts of the newest plan: all fees, and the longest way."""
     claim: Batch = field(default_factory=Batch)
     """What is saved with the row."""
     fresh: bool = False
@@ -114,12 +129,21 @@ class _Running:
     exclude: set[Direction] = field(default_factory=set)
     refusal: Refused | None = None
     """The first of a channel of ours that would not take an attempt."""
-    tried: int = 0
-    """Attempts that left us."""
-    out: Attempt | None = None
-    """The one that is under way: while there is one there is no other."""
+    rounds: int = 0
+    """Plans of which something left us."""
+    out: list[_Part] = field(default_factory=list)
+    """What is under way. Together they promise the payee no more than the amount."""
+    lesson: tuple[str, str] | None = None
+    """Code and text of what came back last."""
+    verdict: tuple[str, str] | None = None
+    """It has failed; what is still under way is waited for."""
     done: trio.Event = field(default_factory=trio.Event)
     """Its outcome is on disk: paid, failed, or not to be known."""
+
+    @property
+    def left(self) -> Amount:
+        """What is promised to the payee by no part yet."""
+        return Amount(self.payment.amount - sum(part.amount for part in self.out))
 
 
 class Payments:
@@ -136,11 +160,15 @@ class Payments:
         us: NodeId,
         randomness: Callable[[int], bytes],
         nursery: trio.Nursery,
+        least_part: Callable[[Address], Amount] = lambda _: Amount(1),
     ) -> None:
+        """`least_part`: in a token, below which nobody would resolve a part on chain, so that none takes it (R21)."""
         self._book, self._store, self._world, self._graph = book, store, world, graph
         self._domain, self._us, self._randomness, self._nursery = domain, us, randomness, nursery
         self._running: dict[LockKey, _Running] = {}
+        self._least_part = least_part
         self.liquidity = Liquidity()
+        self._lessons = Lessons(graph, self.liquidity)
         ((self._count,),) = store.rows("SELECT coalesce(max(n), 0) FROM payments")
 
     # -- asked from outside
@@ -245,7 +273,7 @@ class Payments:
             running.claim.extend(claim)
         begun = False
         try:
-            self._try(running)
+            self._go_on(running)
             begun = True
         finally:
             if not begun:
@@ -253,13 +281,14 @@ class Payments:
         return running
 
     def _row(self, running: _Running) -> Batch:
-        """What makes the row of a payment that begins, as it is now."""
+        """What makes the row of a payment that begins, as it is now. The first part to be saved makes it."""
         payment = running.payment
         self._count += 1
         row = Batch()
         row.extend(running.claim)
         row.add(
-            f"INSERT INTO payments (n, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', x'', '', '', ?, 0)",
+            f"INSERT OR IGNORE INTO payments (n, {_COLUMNS}) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', x'', '', '', ?, 0)",
             *(self._count, payment.hash, payment.invoice, payment.token, payment.payee),
             *(wide(payment.amount), wide(running.fee), wide(payment.max_fee), payment.give_up, running.hops),
             payment.at,
@@ -273,36 +302,40 @@ class Payments:
             running = self._running[payment.hash] = _Running(
                 asked=self.read(payment.invoice), payment=payment, fee=payment.fee, hops=payment.hops
             )
-            out = self._store.rows(
-                "SELECT channel, lock FROM attempts WHERE hash = ? AND state = 'offered'",
-                payment.hash,
-            )
-            if out:
-                running.out = self._book.attempt(out[0])
-            else:
-                self._try(running)
+            for channel, lock in self._store.rows(
+                "SELECT channel, lock FROM attempts WHERE hash = ? AND state = 'offered'", payment.hash
+            ):
+                attempt = self._book.attempt((channel, lock))
+                if attempt is not None:
+                    running.out.append(_part_of(attempt))
+            self._go_on(running)
 
     # -- heard from the book
 
-    def fulfilled(self, hash_: LockKey, preimage: Preimage, at: Timestamp) -> None:
-        self._over(hash_, state="succeeded", preimage=preimage, settled_at=at)
+    def fulfilled(self, what: Attempt, preimage: Preimage, at: Timestamp) -> None:
+        self._lessons.taken(what, self._world.now)
+        self._over(what.hash, state="succeeded", preimage=preimage, settled_at=at)
 
     def forgotten(self, hash_: LockKey) -> None:
         """In recovery: it may have been paid, so it is not tried again."""
         if hash_ in self._running and (found := self.find(hash_)) is not None:
             self._over(hash_, state=found.state, code=found.code, text=found.text, settled_at=found.settled_at)
 
-    def returned(self, name: Name, what: Attempt, reason: bytes) -> None:
-        """What came back may be an older attempt than the one that is under way: a close can give a lock back twice."""
+    def returned(self, what: Attempt, reason: bytes) -> None:
+        """What came back may be none that is under way: a close can give a lock back twice."""
         running = self._running.get(what.hash)
-        if running is not None and running.out is what:
-            running.out = None
-            running.fresh = False  # the row was saved with the attempt that has come back
-            code, text, final = self._lesson(name, reason, running.exclude)
-            if final:
-                self._fail(running, code, text)
-            else:
-                self._try(running, code, text)
+        part = None if running is None else next((one for one in running.out if one.attempt is what), None)
+        if running is None or part is None:
+            return
+        running.out.remove(part)
+        running.fresh = False  # the row was saved with it
+        lesson = self._lessons.returned(what, reason, self._world.now)
+        if lesson.avoid is not None:
+            running.exclude.add(lesson.avoid)
+        running.lesson = lesson.code, lesson.text
+        if lesson.final and running.verdict is None:
+            running.verdict = running.lesson
+        self._go_on(running)
 
     def _over(self, hash_: LockKey, **outcome: Any) -> None:
         """The outcome is on disk."""
@@ -311,21 +344,97 @@ class Payments:
             running.payment = replace(running.payment, fee=running.fee, hops=running.hops, **outcome)
             running.done.set()
 
-    # -- the attempts of one payment
+    # -- the parts of one payment
 
-    def _try(self, running: _Running, code: str = "payment_failed", text: str = "no attempt could be made") -> None:
-        """Make the next attempt. If there is to be none, the payment has failed: by `code` and `text` of the last."""
-        if running.tried >= MAX_ATTEMPTS:
-            self._fail(running, code, text)
-        elif self._world.now > running.payment.give_up:
-            self._fail(running, "payment_timeout", text)
-        else:
-            running.tried += 1
-            try:
-                self._attempt(running)
-            except Refused as no_way:
-                fault = running.refusal or no_way  # the rest of the ways may be none only because of it
-                self._fail(running, _NO_WAY.get(fault.code, fault.code), fault.text)
+    def _go_on(self, running: _Running) -> None:
+        """Plan what no part promises yet. If that cannot be, the payment fails once no part is under way any more."""
+        if running.verdict is None and running.left:
+            running.verdict = self._why_not(running) or self._planned(running)
+        if running.verdict is not None and not running.out:
+            self._fail(running, *running.verdict)
+
+    def _why_not(self, running: _Running) -> tuple[str, str] | None:
+        """Why there is to be no other plan."""
+        code, text = running.lesson or ("payment_failed", "no attempt could be made")
+        if running.rounds >= MAX_ROUNDS:
+            return code, text
+        if self._world.now > running.payment.give_up:
+            return "payment_timeout", text
+        return None
+
+    def _planned(self, running: _Running) -> tuple[str, str] | None:
+        """Send what is left on its way; or why it cannot be."""
+        try:
+            self._world.must_be_safe()
+            routes = self._routes(running)
+        except Refused as no_way:
+            fault = running.refusal or no_way  # the rest of the ways may be none only because of it
+            code, text = _NO_WAY.get(fault.code, fault.code), fault.text
+            if running.lesson is not None:
+                code, text = running.lesson[0], f"{running.lesson[1]}; then: {text}"
+            return code, text
+        running.rounds += 1
+        parts = [self._part(running, route) for route in routes]
+        running.out += (part for part, _, _ in parts)
+        running.fee = Amount(sum(part.fee for part in running.out))
+        running.hops = max([running.hops if len(parts) < len(running.out) else 0, *(len(one.hops) for one in routes)])
+        writes = self._row(running) if running.fresh else Batch()
+        if running.rounds > 1 or not running.fresh:
+            writes.extend(self._new_plan(running))
+        for (part, route, packet), mine in zip(parts, [writes, *(_copy(writes) for _ in parts[1:])], strict=True):
+            self._send(running, part, route, packet, mine)
+        return None
+
+    def _routes(self, running: _Running) -> tuple[Route, ...]:
+        asked, payment = running.asked, running.payment
+        spent = sum(part.fee for part in running.out)
+        ask = Ask(
+            source=self._us,
+            target=asked.payee,
+            token=asked.token,
+            amount=running.left,
+            final_expiry_delta=Seconds(asked.min_final_delta + 3 * self._world.network.clock_skew),
+            own_channels=tuple(self._own_channels()),
+            max_fee=Amount(max(0, payment.max_fee - spent)),
+            now=self._world.now,
+            hints=hints_of(asked),
+            exclude=frozenset(running.exclude),
+            liquidity=self.liquidity,
+        )
+        most = min(MAX_PARTS, running.left // max(1, self._least_part(asked.token)))
+        carried = [one for part in running.out for one in part.carried]
+        return find_parts(self._graph, ask, max_parts=max(1, most), standing=carried)
+
+    def _part(self, running: _Running, route: Route) -> tuple[_Part, Route, bytes]:
+        built = build(running.asked, running.payment.amount, route, self._world.now, self._randomness)
+        attempt = attempt_of(running.asked, route, built.secrets)
+        carried = tuple((hop.direction, hop.amount) for hop in route.hops[1:])
+        return _Part(attempt, route.amount, route.fee, carried), route, built.packet
+
+    def _new_plan(self, running: _Running) -> Batch:
+        writes = Batch()
+        writes.add(
+            "UPDATE payments SET fee = ?, hops = ? WHERE hash = ?",
+            *(wide(running.fee), running.hops, running.asked.payment_hash),
+        )
+        return writes
+
+    def _send(self, running: _Running, part: _Part, route: Route, packet: bytes, writes: Batch) -> None:
+        tag = self._book.tag(part.attempt)
+        first = route.hops[0]
+
+        def refused(fault: Refused) -> None:
+            """Others took what the channel had, since we looked: over another one, if there is another."""
+            self._book.untag(tag)
+            running.out.remove(part)
+            running.exclude.add(first.direction)
+            running.refusal = running.refusal or fault
+            if not running.out:
+                running.rounds -= 1  # nothing of it left us
+            self._go_on(running)
+
+        offer = offer_of(tag, running.asked, route, packet, self._world.now)
+        self._book.actors[first.channel_id].post(offer, writes=writes, on_refusal=refused)
 
     def _fail(self, running: _Running, code: str, text: str) -> None:
         outcome: dict[str, Any] = {"state": "failed", "code": code, "text": text[:500], "settled_at": self._world.now}
@@ -344,80 +453,6 @@ class Payments:
         self._book.events.ring()
         self._over(hash_, **outcome)
 
-    def _attempt(self, running: _Running) -> None:
-        """One lock on its way; Refused if there is no way. It is saved with the payment's row, or is not made."""
-        self._world.must_be_safe()
-        asked, now = running.asked, self._world.now
-        route = find_route(
-            self._graph,
-            source=self._us,
-            target=asked.payee,
-            token=asked.token,
-            amount=running.payment.amount,
-            final_expiry_delta=Seconds(asked.min_final_delta + 3 * self._world.network.clock_skew),
-            own_channels=self._own_channels(),
-            max_fee=running.payment.max_fee,
-            now=now,
-            hints=_hints(asked),
-            exclude=running.exclude,
-            liquidity=self.liquidity,
-        )
-        built = self._onion(asked, running.payment, route, now)
-        hops = [[hop.channel_id, int(hop.side), hop.source, hop.target, str(hop.amount)] for hop in route.hops]
-        saved = pack([list(built.secrets), hops])
-        running.out = attempt = Attempt(hash=asked.payment_hash, route=saved)
-        tag = self._book.tag(attempt)
-        first = route.hops[0]
-        offer = Offer(
-            tag=tag,
-            amount=first.amount,
-            key=asked.payment_hash,
-            expiry=Timestamp(now + first.expiry_delta),
-            onion=built.packet,
-        )
-        running.fee, running.hops = route.fee, len(route.hops)
-        if running.fresh:
-            writes = self._row(running)
-        else:
-            writes = Batch()
-            writes.add(
-                "UPDATE payments SET fee = ?, hops = ? WHERE hash = ?",
-                *(wide(route.fee), len(route.hops), asked.payment_hash),
-            )
-
-        def refused(fault: Refused) -> None:
-            """Others took what the channel had, since we looked: over another one, if there is another."""
-            self._book.untag(tag)
-            running.out = None
-            running.exclude.add(first.direction)
-            running.refusal, running.tried = running.refusal or fault, running.tried - 1
-            self._try(running)
-
-        self._book.actors[first.channel_id].post(offer, writes=writes, on_refusal=refused)
-
-    def _onion(self, asked: Invoice, payment: Payment, route: Route, now: Timestamp) -> onion.Built:
-        payloads: list[tuple[NodeId, bytes]] = []
-        for hop, onward in zip(route.hops, route.hops[1:], strict=False):
-            told = ForwardPayload(
-                next_channel=onward.channel_id,
-                amount=onward.amount,
-                expiry=Timestamp(now + onward.expiry_delta),
-            )
-            payloads.append((hop.target, payload.encode(told)))
-        last = route.hops[-1]
-        final = FinalPayload(
-            amount=last.amount,
-            expiry=Timestamp(now + last.expiry_delta),
-            payment_secret=asked.payment_secret,
-            total=payment.amount,
-        )
-        payloads.append((last.target, payload.encode(final)))
-        while True:
-            try:
-                return onion.build(payloads, asked.payment_hash, self._randomness(32))
-            except ValueError:  # 32 bytes that are no private key: chance 2**-127
-                log.warning("an unusable session key was drawn")
-
     def _own_channels(self) -> Iterable[OwnChannel]:
         for actor in self._book.actors.values():
             channel = actor.channel
@@ -431,29 +466,6 @@ class Payments:
                     spendable=channel.spendable if room > 0 else Amount(0),
                 )
 
-    def _lesson(self, name: Name, reason: bytes, exclude: set[Direction]) -> tuple[str, str, bool]:
-        """What a returned lock teaches: error code, text, and whether trying again is vain."""
-        ((route,),) = self._store.rows("SELECT route FROM attempts WHERE channel = ? AND lock = ?", *name)
-        secrets, hops = unpack(route)
-        now = self._world.now
-        if not reason:
-            exclude.add((ChannelId(hops[0][0]), Side(hops[0][1])))
-            return "payment_failed", "the first channel gave the lock back unexplained", False
-        try:
-            at, message = onion.unwrap_error(secrets, reason)
-            told = failure.decode(message)
-        except Malformed:
-            exclude.add((ChannelId(hops[0][0]), Side(hops[0][1])))
-            return "payment_failed", "a hop answered with an error nobody can read", False
-        text = f"{told.code.name.lower()} at hop {at + 1} of {len(hops)} (0x{hops[at][3].hex()[:16]}…)"
-        if told.code.at_payee and at == len(hops) - 1:
-            return _payee_code(told.code), text, True
-        blamed = hops[min(at + 1, len(hops) - 1)]
-        direction = (ChannelId(blamed[0]), Side(blamed[1]))
-        exclude.add(direction)
-        self.liquidity.failed(direction, Amount(int(blamed[4])), now)
-        return ("safe_mode" if told.code is FailureCode.SAFE_MODE else "payment_failed"), text, False
-
 
 def _outcome(payment: Payment) -> Payment:
     """What is told of a payment that succeeded or is pending; Refused for others."""
@@ -464,31 +476,17 @@ def _outcome(payment: Payment) -> Payment:
     return payment
 
 
-def _payee_code(code: FailureCode) -> str:
-    return {FailureCode.UNKNOWN_PAYMENT: "payment_rejected", FailureCode.PAYMENT_TIMEOUT: "payment_timeout"}.get(
-        code,
-        "payment_failed",
-    )
+def _part_of(attempt: Attempt) -> _Part:
+    """One that was under way before a restart."""
+    _, locks = locks_of(attempt)
+    carried = tuple((lock.direction, lock.amount) for lock in locks[1:])
+    return _Part(attempt, locks[-1].amount, Amount(locks[0].amount - locks[-1].amount), carried)
 
 
-def _hints(asked: Invoice) -> list[Edge]:
-    edges = []
-    for way in asked.hints:
-        for hop, after in zip(way, [*[step.node for step in way[1:]], asked.payee], strict=True):
-            edges.append(
-                Edge(
-                    channel_id=hop.channel,
-                    side=Side.A,
-                    source=hop.node,
-                    target=after,
-                    policy=Policy(
-                        fee_base=hop.fee_base,
-                        fee_ppm=hop.fee_ppm,
-                        expiry_delta=hop.expiry_delta,
-                    ),
-                ),
-            )
-    return edges
+def _copy(batch: Batch) -> Batch:
+    same = Batch()
+    same.extend(batch)
+    return same
 
 
 def spendable(channels: Iterable[Channel]) -> Amount:

@@ -279,6 +279,7 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
         us=house.node_key.public,
         randomness=house.randomness,
         nursery=tasks,
+        least_part=config.resolving,
     )
     desk = Desk(
         book,

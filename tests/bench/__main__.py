@@ -9,7 +9,7 @@ from pathlib import Path
 
 import trio
 
-from tests.bench import degraded, gas, history, hostile, machine, payments, report, restart
+from tests.bench import degraded, gas, history, hostile, machine, payments, report, restart, routes
 from tests.bench.payments import Effort
 from tests.bench.rows import ROWS, Measured
 
@@ -22,6 +22,8 @@ def measure(names: Sequence[str], effort: Effort) -> list[Measured]:
     for module in (payments, restart, degraded, history):
         for name, one in trio.run(module.measure, names, effort).items():
             found[name] = Measured(row=ROWS[name], samples=tuple(one.samples), note=one.note)
+    for name, way in routes.measure(names, effort.repeats).items():
+        found[name] = Measured(row=ROWS[name], samples=tuple(way.samples), note=way.note)
     if hostile.ROW in names:
         bad = trio.run(hostile.measure, effort)
         found[hostile.ROW] = Measured(row=ROWS[hostile.ROW], samples=tuple(bad.samples), note=bad.note)

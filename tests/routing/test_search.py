@@ -12,10 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from channeld.base.units import NATIVE, Amount, Seconds, Side
+from routing.cost import RISK, UNIT
+from routing.edges import Edge, hint_edges
 from routing.fees import Policy
-from routing.graph import Edge, Graph, hint_edges
+from routing.graph import Graph
 from routing.liquidity import Liquidity
-from routing.search import RISK, UNIT, NoRoute, OwnChannel, Route
+from routing.search import NoRoute, Route
+from routing.ways import OwnChannel
 from tests.routing.town import NOW, PAYEE, PAYER, TOKEN, channel_id, join, node, own, route, toll
 
 AMOUNT = 1_000_000
@@ -87,7 +90,7 @@ def priced(
         if not (due <= edge.capacity and policy.min_lock <= amount and due <= policy.max_lock):
             return None
         if learned is not None:
-            cost += due * learned.penalty((edge.channel_id, edge.side), Amount(due), edge.capacity, NOW) * UNIT // 10**6
+            cost += due * learned.penalty((edge.channel_id, edge.side), Amount(due), edge.capacity, NOW)
         share = due * policy.fee_ppm
         kept = policy.fee_base + share // 10**6 + (1 if share % 10**6 else 0)
         due += kept
@@ -107,8 +110,9 @@ def test_cost_is_the_optimum_of_all_ways_and_refusals_are_true(
     learned = Liquidity()
     for channel in graph.channels():
         if data.draw(st.booleans()):
-            learn = data.draw(st.sampled_from([learned.failed, learned.passed]))
-            learn((channel.channel_id, Side.A), Amount(data.draw(st.integers(AMOUNT // 2, 2 * AMOUNT))), NOW)
+            learn = data.draw(st.sampled_from([learned.failed, learned.carried, learned.settled]))
+            tried = Amount(data.draw(st.integers(AMOUNT // 2, 2 * AMOUNT)))
+            learn((channel.channel_id, Side.A), tried, channel.capacity, NOW)
     prices = [(priced(first, edges, AMOUNT, learned), 1 + len(edges)) for first, edges in ways(graph, mine)]
     fit = [
         cost[0]
@@ -309,7 +313,7 @@ def test_a_failed_hop_is_walked_round_until_it_is_forgiven(line: Graph) -> None:
     join(line, 3, 1, PAYEE, toll(50_000, 0, 600))
     learned = Liquidity()
     assert len(route(line, liquidity=learned).hops) == 3
-    learned.failed((channel_id(1), Side.A), Amount(1_000_000), NOW)
+    learned.failed((channel_id(1), Side.A), Amount(1_000_000), Amount(10**9), NOW)
     assert len(route(line, liquidity=learned).hops) == 2
     assert len(route(line, liquidity=learned, now=NOW + 86_400).hops) == 3
 

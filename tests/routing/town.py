@@ -8,7 +8,8 @@ from channeld.base.keys import sha256
 from channeld.base.units import Address, Amount, ChannelId, NodeId, Seconds, Side, Timestamp
 from routing.fees import Policy
 from routing.graph import Channel, Graph
-from routing.search import OwnChannel, Route, find_route
+from routing.search import Route, find_route
+from routing.ways import OwnChannel
 
 TOKEN = Address(b"\x01" * 20)
 NOW = Timestamp(1_800_000_000)

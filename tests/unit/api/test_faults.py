@@ -10,7 +10,8 @@ from typing import get_args
 
 import channeld
 from channeld.api.schema import FAULTS, NODE, TOWER, Number, number_of
-from channeld.node.payments import _NO_WAY, _payee_code
+from channeld.node.attempts import _hop_code, _payee_code
+from channeld.node.payments import _NO_WAY
 from channeld.wire.failure import FailureCode
 from routing.search import Reason
 
@@ -50,9 +51,10 @@ def test_every_code_we_refuse_by_has_a_meaning():
 
 
 def test_every_code_a_payment_may_end_with_has_a_meaning():
-    assert {_payee_code(code) for code in FailureCode} | {_NO_WAY.get(one, one) for one in get_args(Reason)} <= set(
-        FAULTS
-    )
+    said = {_hop_code(code, at, 3) for code in FailureCode for at in range(3)}
+    assert said | {_payee_code(code) for code in FailureCode} | {
+        _NO_WAY.get(one, one) for one in get_args(Reason)
+    } <= set(FAULTS)
 
 
 def test_codes_are_stable_words_in_one_family_each():

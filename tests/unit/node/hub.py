@@ -27,7 +27,7 @@ from channeld.core.effects import Returned
 from channeld.core.events import Connected, Got, Offer, Propose, SeenDeposit
 from channeld.core.messages import Message
 from channeld.node.forwarding import Desk
-from channeld.node.ledger import Attempt, Book, Name
+from channeld.node.ledger import Attempt, Book
 from channeld.node.loop import PATIENCE, Actor
 from channeld.node.world import World
 from channeld.storage.sqlite import SqliteStore
@@ -85,9 +85,9 @@ class Recorder:
 class Silent:
     """A payer that pays nothing."""
 
-    def fulfilled(self, hash_: LockKey, preimage: Preimage, at: Timestamp) -> None: ...
+    def fulfilled(self, what: Attempt, preimage: Preimage, at: Timestamp) -> None: ...
 
-    def returned(self, name: Name, what: Attempt, reason: bytes) -> None: ...
+    def returned(self, what: Attempt, reason: bytes) -> None: ...
 
     def forgotten(self, hash_: LockKey) -> None: ...
 

@@ -164,7 +164,7 @@ async def test_an_older_attempt_that_comes_back_again_begins_no_other(nursery: t
     """A close on chain can give a lock back that was given back before, while the next attempt is under way."""
     with parts(nursery) as node:
         await node.add(replace(renamed(open_pair().acceptor.channel, 7), peer=PAYEE.public))
-        other = await node.add(replace(renamed(open_pair().acceptor.channel, 8), peer=PAYEE.public))
+        await node.add(replace(renamed(open_pair().acceptor.channel, 8), peer=PAYEE.public))
         with trio.fail_after(5):
             async with trio.open_nursery() as callers:
                 callers.start_soon(node.payments.pay, invoice.encode(asked(), PAYEE), None, None, 5)
@@ -172,10 +172,10 @@ async def test_an_older_attempt_that_comes_back_again_begins_no_other(nursery: t
                 ((channel, lock, route),) = node.store.rows("SELECT channel, lock, route FROM attempts")
                 under_way = node.book.attempt((channel, lock))
                 assert under_way is not None
-                node.payments.returned((other.channel.id, lock), replace(under_way, route=route), b"")
+                node.payments.returned(replace(under_way, route=route), b"")
                 await node.quiet()
                 assert node.store.rows("SELECT count(*) FROM attempts") == [(1,)]
-                node.payments.returned((channel, lock), under_way, b"")
+                node.payments.returned(under_way, b"")
                 await node.quiet()
                 assert node.store.rows("SELECT count(*) FROM attempts") == [(2,)]
                 callers.cancel_scope.cancel()

@@ -1,0 +1,297 @@
+"""The directions of one token's channels as flat numpy arrays, for lower bounds of what ways cost.
+
+Beside networkx, which holds what is known, these hold the same in the form that arithmetic over a hundred thousand
+directions needs: one element for each direction, changed in place as gossip arrives. Only when channels come or go the
+order in which a search over all nodes reads them (`Order`) is made anew, once, by the next search.
+
+Every number here errs to the side of *cheaper*: floats round, amounts may have 88 bits, and a bound that is too low
+only makes a search slower, while one that is too high would make it wrong. A direction costs, for a lock of `amount`,
+at least
+
+    flat + amount * (rate + amount * doubt)        base units
+
+with fee and lock time in the first two and in `doubt` how unlikely it is to have the amount, as long as nothing has
+been learned about its channel (`learn`); and it carries `most` at most. What was learned stands beside it, for `flow`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from channeld.base.units import ChannelId, NodeId, Side
+from routing.cost import HOP, RISK, UNIT, WEIGHT
+from routing.edges import Edge
+from routing.fees import PER_MILLION
+from routing.liquidity import HALF_LIFE, Belief
+
+Floats = NDArray[np.float64]
+Numbers = NDArray[np.int32]
+
+LOGGED: Final = 4_096
+_FIRST: Final = 64
+_RISK: Final = RISK / UNIT
+_FLOATS: Final = ("flat", "rate", "doubt", "least_lock", "most", "toll_flat", "toll_rate", "delta")
+_BALANCES: Final = ("capacity", "least", "held", "since")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a search over all nodes reads, as long as no channel comes or goes. `n` nodes, `m` directions, `p` pairs."""
+
+    by_pair: Numbers
+    """m: directions by source and target."""
+    onward: Numbers
+    """m: the target of each of these."""
+    out_at: Numbers
+    """n + 1: where in `by_pair` each source begins."""
+    pair_at: Numbers
+    """p: where in `by_pair` each pair of nodes begins."""
+    at: Numbers
+    """n + 1: where among the pairs each source begins."""
+    targets: Numbers
+    """p: the target of each pair."""
+    into: Numbers
+    """m: directions by target."""
+    into_at: Numbers
+    """n + 1: where in `into` each target begins."""
+
+
+class Log:
+    """Numbers in the order they were told; the last `LOGGED` of them, or more, can be read again."""
+
+    def __init__(self) -> None:
+        self.end = 0
+        self._kept: list[int] = []
+
+    def add(self, number: int) -> None:
+        self.end += 1
+        self._kept.append(number)
+        if len(self._kept) >= 2 * LOGGED:
+            del self._kept[:LOGGED]
+
+    def since(self, end: int) -> list[int] | None:
+        """What was told after there were `end`; None if not all of it is kept."""
+        missed = self.end - end
+        return None if missed > len(self._kept) else self._kept[len(self._kept) - missed :]
+
+
+class Arrays:
+    """Mutable; one owner, the graph. `version` counts all changes, `renumbered` those that gave nodes other numbers."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[NodeId, int] = {}
+        self.names: list[NodeId] = []
+        self.edges: list[Edge | None] = []
+        """By direction, two for each channel; None where there is none any more."""
+        self.version = self.renumbered = 0
+        self.cheaper = Log()
+        """Directions that have become cheaper, or carry more."""
+        self.source: Numbers = np.zeros(_FIRST, np.int32)
+        self.target: Numbers = np.zeros(_FIRST, np.int32)
+        self.flat: Floats = np.zeros(_FIRST)
+        self.rate: Floats = np.zeros(_FIRST)
+        self.doubt: Floats = np.zeros(_FIRST)
+        self.least_lock: Floats = np.zeros(_FIRST)
+        """It passes on no payment of less."""
+        self.most: Floats = np.full(_FIRST, -1.0)
+        self.toll_flat: Floats = np.zeros(_FIRST)
+        self.toll_rate: Floats = np.zeros(_FIRST)
+        self.delta: Floats = np.zeros(_FIRST)
+        self.capacity: Floats = np.zeros(_FIRST)
+        self.least: Floats = np.zeros(_FIRST)
+        """What the sender of this direction had at least when that was learned."""
+        self.held: Floats = np.zeros(_FIRST)
+        """What it had at most."""
+        self.since: Floats = np.zeros(_FIRST)
+        self._slots: dict[ChannelId, int] = {}
+        self._free: list[int] = []
+        self._known: set[ChannelId] = set()
+        self._order: Order | None = None
+
+    # -- gossip
+
+    def set(self, edge: Edge) -> None:
+        """Take in a direction, or what is new of it."""
+        slot = self._slots.get(edge.channel_id)
+        if slot is None:
+            slot = self._take(edge)
+        at = 2 * slot + edge.side
+        before, self.edges[at] = self.edges[at], edge
+        self._fill(at, edge)
+        self.version += 1
+        if _may_be_cheaper(before, edge):
+            self.cheaper.add(at)
+
+    def drop(self, channel_id: ChannelId) -> None:
+        """Forget a channel; its place is for the next."""
+        slot = self._slots.pop(channel_id)
+        for at in (2 * slot, 2 * slot + 1):
+            self.edges[at], self.most[at] = None, -1.0
+        self._known.discard(channel_id)
+        self._free.append(slot)
+        self._order = None
+        self.version += 1
+        if len(self._free) > len(self._slots) + _FIRST:
+            self._compact()
+
+    def learn(self, beliefs: Iterable[tuple[ChannelId, Belief]]) -> None:
+        """Something is known of these channels' balances: how unlikely an amount is, is not said by capacity alone."""
+        for channel_id, belief in beliefs:
+            slot = self._slots.get(channel_id)
+            if slot is None:
+                continue
+            here, there = 2 * slot, 2 * slot + 1
+            if channel_id not in self._known:
+                self._known.add(channel_id)
+                for at in (here, there):
+                    self.doubt[at] = 0.0
+                    self.cheaper.add(at)
+            if belief.capacity is not None and belief.most is not None:
+                self.least[here], self.held[here] = belief.least, belief.most
+                self.least[there], self.held[there] = belief.capacity - belief.most, belief.capacity - belief.least
+                self.since[here] = self.since[there] = belief.at
+
+    # -- a search
+
+    def place(self, channel_id: ChannelId, side: Side) -> int | None:
+        """The number of a direction."""
+        slot = self._slots.get(channel_id)
+        return None if slot is None else 2 * slot + side
+
+    def edge(self, channel_id: ChannelId, side: Side) -> Edge | None:
+        """The direction as it was last set."""
+        at = self.place(channel_id, side)
+        return None if at is None else self.edges[at]
+
+    @property
+    def order(self) -> Order:
+        if self._order is None:
+            self._order = self._sorted()
+        return self._order
+
+    def bound(self, at: Any, amount: float, *, doubting: bool) -> Floats:
+        """Least cost of a lock of `amount` over these directions, base units; infinite where it is not carried."""
+        rate = self.rate[at] + (HOP / UNIT + amount * self.doubt[at] if doubting else 0.0)
+        cost: Floats = self.flat[at] + amount * rate
+        cost[self.most[at] < amount] = np.inf
+        return cost
+
+    def balances(self, at: Any, now: int) -> tuple[Floats, Floats]:
+        """Between what and what the sender's balance lies, as far as it was learned and has not faded."""
+        left = np.exp2(-np.maximum(now - self.since[at], 0.0) / HALF_LIFE)
+        capacity = self.capacity[at]
+        most = capacity - np.maximum(capacity - self.held[at], 0.0) * left
+        return np.minimum(self.least[at] * left, most), most
+
+    def into(self, node: int) -> Numbers:
+        """Directions that lead to `node`."""
+        order = self.order
+        return order.into[order.into_at[node] : order.into_at[node + 1]]
+
+    def out_of(self, node: int) -> Numbers:
+        """Directions that lead from `node`."""
+        order = self.order
+        return order.by_pair[order.out_at[node] : order.out_at[node + 1]]
+
+    # -- within
+
+    def _take(self, edge: Edge) -> int:
+        if self._free:
+            slot = self._free.pop()
+        else:
+            slot = len(self.edges) // 2
+            self.edges += [None, None]
+            if 2 * slot >= len(self.source):
+                self._grow(2 * len(self.source))
+        self._slots[edge.channel_id] = slot
+        here, there = self._node(edge.source), self._node(edge.target)
+        at, back = 2 * slot + edge.side, 2 * slot + edge.side.other
+        self.source[at] = self.target[back] = here
+        self.target[at] = self.source[back] = there
+        self.most[back] = -1.0
+        self._order = None
+        return slot
+
+    def _node(self, name: NodeId) -> int:
+        number = self.nodes.setdefault(name, len(self.names))
+        if number == len(self.names):
+            self.names.append(name)
+        return number
+
+    def _fill(self, at: int, edge: Edge) -> None:
+        policy = edge.policy
+        if edge.capacity is not None and edge.channel_id not in self._known:
+            self.capacity[at] = self.held[at] = edge.capacity
+            self.least[at] = self.since[at] = 0.0
+        elif edge.capacity is not None:
+            self.capacity[at] = edge.capacity
+        if policy is None or policy.disabled:
+            self.most[at] = -1.0
+            return
+        waits = policy.expiry_delta * _RISK
+        self.toll_flat[at], self.toll_rate[at] = policy.fee_base, policy.fee_ppm / PER_MILLION
+        self.flat[at] = policy.fee_base * (1 + waits)
+        self.rate[at] = policy.fee_ppm / PER_MILLION * (1 + waits) + waits
+        self.delta[at] = policy.expiry_delta
+        most = policy.max_lock if edge.capacity is None else min(policy.max_lock, edge.capacity)
+        self.most[at] = np.nextafter(float(most), np.inf)
+        self.least_lock[at] = np.nextafter(float(policy.min_lock), 0.0)
+        unknown = edge.capacity is not None and edge.channel_id not in self._known
+        self.doubt[at] = WEIGHT / UNIT / (edge.capacity + 1) if unknown and edge.capacity is not None else 0.0
+
+    def _grow(self, size: int) -> None:
+        for name in ("source", "target", *_FLOATS, *_BALANCES):
+            old = getattr(self, name)
+            new = np.zeros(size, old.dtype)
+            new[: len(old)] = old
+            setattr(self, name, new)
+
+    def _compact(self) -> None:
+        """Number nodes and channels anew, without those that are gone."""
+        fresh = Arrays()
+        fresh._known = self._known
+        for at, edge in enumerate(self.edges):
+            if edge is not None:
+                fresh.set(edge)
+                slot = fresh._slots[edge.channel_id]
+                for name in _BALANCES:
+                    getattr(fresh, name)[2 * slot + edge.side] = getattr(self, name)[at]
+        fresh.version, fresh.renumbered = self.version + 1, self.renumbered + 1
+        self.__dict__.update(fresh.__dict__)
+
+    def _sorted(self) -> Order:
+        some = np.array([at for at, edge in enumerate(self.edges) if edge is not None], np.int32)
+        source, target, count = self.source[some], self.target[some], len(self.names)
+        by_pair = some[np.lexsort((target, source))]
+        pairs = self.source[by_pair].astype(np.int64) * max(count, 1) + self.target[by_pair]
+        first = np.ones(len(pairs), bool)
+        first[1:] = pairs[1:] != pairs[:-1]
+        pair_at = np.flatnonzero(first).astype(np.int32)
+        at = np.searchsorted(self.source[by_pair[pair_at]], np.arange(count + 1)).astype(np.int32)
+        into = some[np.argsort(target, kind="stable")]
+        into_at = np.searchsorted(self.target[into], np.arange(count + 1)).astype(np.int32)
+        out_at = np.searchsorted(self.source[by_pair], np.arange(count + 1)).astype(np.int32)
+        return Order(by_pair, self.target[by_pair], out_at, pair_at, at, self.target[by_pair[pair_at]], into, into_at)
+
+
+def _may_be_cheaper(before: Edge | None, after: Edge) -> bool:
+    """Or carry more, or less."""
+    new, old = after.policy, None if before is None else before.policy
+    if new is None or new.disabled:
+        return False
+    return (
+        before is None
+        or old is None
+        or old.disabled
+        or new.fee_base < old.fee_base
+        or new.fee_ppm < old.fee_ppm
+        or new.expiry_delta < old.expiry_delta
+        or new.min_lock < old.min_lock
+        or new.max_lock > old.max_lock
+        or after.capacity != before.capacity
+    )

@@ -1,0 +1,270 @@
+"""Routes for the parts of one payment, so that all of it arrives most likely within a budget of fees.
+
+`flow` plans in units of a `PARTS`th of the amount; the plan is taken apart into ways, each way is priced backwards from
+the payee with exact integers, as a search prices it, and held against every limit. What the plan, which knows no fees
+on fees, asks of a hop that cannot carry it closes that hop for this payment, and it is planned again. If the fees are
+above the budget, fees are weighed more, a few times. What one way carries as well stays one part: parts cost their own
+doubt.
+
+For a payment of which some parts are under way and others came back, only those are planned again: `standing` is what
+the others bind, at the hops where they are."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from math import prod
+from typing import Final
+
+from channeld.base.units import Address, Amount, NodeId, Seconds, Timestamp
+from routing.edges import Direction, Edge
+from routing.flow import Arc, Flow, Plan
+from routing.graph import Flat, Graph
+from routing.liquidity import Liquidity
+from routing.search import MAX_HOPS, MAX_LOCK_TIME, NoRoute, Route, find_route, route_over
+from routing.ways import OwnChannel
+
+Carried = Iterable[tuple[Direction, Amount]]
+"""What other parts bind at hops of others."""
+MAX_PARTS: Final = 10
+TRIES: Final = 4
+"""Plans made for one question: what cannot be carried is closed, and fees weigh `DEARER` more, each time."""
+DEARER: Final = 8.0
+ALONE: Final = 0.95
+"""So likely a single route is not worth dividing."""
+_MARGIN: Final = 1.02
+"""A channel of ours must hold this much of a unit: the fees come on top."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What is to be paid; arguments as for `search.find_route`."""
+
+    source: NodeId
+    target: NodeId
+    token: Address
+    amount: Amount
+    final_expiry_delta: Seconds
+    own_channels: Sequence[OwnChannel]
+    max_fee: Amount
+    now: Timestamp
+    hints: Sequence[Edge] = ()
+    exclude: AbstractSet[Direction] = frozenset()
+    max_hops: int = MAX_HOPS
+    max_expiry_delta: Seconds = MAX_LOCK_TIME
+    liquidity: Liquidity
+
+
+def find_parts(graph: Graph, ask: Ask, *, max_parts: int = MAX_PARTS, standing: Carried = ()) -> tuple[Route, ...]:
+    """Routes whose amounts add up to the amount, one or up to `max_parts`; the most likely set that was found.
+
+    Raises:
+        NoRoute: as `find_route` for the whole amount, when no division of it can be paid either.
+    """
+    alone, refusal = _alone(graph, ask)
+    if alone is not None and (max_parts == 1 or chance((alone,), ask) >= ALONE):
+        return (alone,)
+    parts = divided(graph, ask, max_parts, standing) if max_parts > 1 else None
+    if parts is not None and (alone is None or chance(parts, ask) > chance((alone,), ask)):
+        return parts
+    if alone is None:
+        raise refusal or NoRoute("no_route", "no way was found")
+    return (alone,)
+
+
+def chance(routes: Iterable[Route], ask: Ask) -> float:
+    """How likely all of these arrive, as far as was learned; our own hops are known."""
+    carried: dict[Direction, int] = defaultdict(int)
+    capacities = {}
+    for route in routes:
+        for hop in route.hops[1:]:
+            carried[hop.direction] += hop.amount
+            capacities[hop.direction] = hop.capacity
+    return prod(
+        ask.liquidity.chance(direction, Amount(amount), capacities[direction], ask.now)
+        for direction, amount in carried.items()
+    )
+
+
+def _alone(graph: Graph, ask: Ask) -> tuple[Route | None, NoRoute | None]:
+    try:
+        return find_route(
+            graph,
+            source=ask.source,
+            target=ask.target,
+            token=ask.token,
+            amount=ask.amount,
+            final_expiry_delta=ask.final_expiry_delta,
+            own_channels=ask.own_channels,
+            max_fee=ask.max_fee,
+            now=ask.now,
+            hints=ask.hints,
+            exclude=ask.exclude,
+            max_hops=ask.max_hops,
+            max_expiry_delta=ask.max_expiry_delta,
+            liquidity=ask.liquidity,
+        ), None
+    except NoRoute as refusal:
+        return None, refusal
+
+
+# -- a plan
+
+
+def divided(graph: Graph, ask: Ask, max_parts: int, standing: Carried = ()) -> tuple[Route, ...] | None:
+    """The likeliest division into up to `max_parts` units, priced; None if none was found that can be carried."""
+    flat = graph.flat(ask.token)
+    unit = -(-ask.amount // max_parts)
+    units = -(-ask.amount // unit)
+    if flat is None:
+        return None
+    planner, fee_weight = _Planner(flat, ask, Amount(unit), standing), 1.0
+    for _ in range(TRIES):
+        plan = planner.plan(units, fee_weight)
+        if plan.short:
+            return None
+        routes, broken = planner.routes(plan)
+        if broken:
+            planner.closed |= broken
+        elif sum(route.fee for route in routes) > ask.max_fee:
+            fee_weight *= DEARER
+        else:
+            return tuple(routes)
+    return None
+
+
+class _Planner:
+    def __init__(self, flat: Flat, ask: Ask, unit: Amount, standing: Carried) -> None:
+        flat.bounds.learn(ask.liquidity)
+        self._arrays, self._ask, self._unit = flat.arrays, ask, unit
+        self._numbers = dict(self._arrays.nodes)
+        self._names = {number: name for name, number in self._numbers.items()}
+        self._hints = self._hinted()
+        self.closed: set[Direction] = set(ask.exclude)
+        self._standing: dict[int, Amount] = {}
+        for direction, amount in standing:
+            at = self._arrays.place(*direction)
+            if at is not None:
+                self._standing[at] = Amount(self._standing.get(at, 0) + amount)
+
+    def _number(self, name: NodeId) -> int:
+        number = self._numbers.setdefault(name, len(self._numbers))
+        self._names[number] = name
+        return number
+
+    def _hinted(self) -> list[Edge]:
+        """One hint for each pair of nodes, the cheapest."""
+        best: dict[tuple[NodeId, NodeId], Edge] = {}
+        for edge in self._ask.hints:
+            pair, policy = (edge.source, edge.target), edge.policy
+            if policy is None or (edge.channel_id, edge.side) in self._ask.exclude:
+                continue
+            other = best.get(pair)
+            if other is None or other.policy is None or policy.fee(self._unit) < other.policy.fee(self._unit):
+                best[pair] = edge
+        return list(best.values())
+
+    def plan(self, units: int, fee_weight: float) -> Plan:
+        ask, arcs = self._ask, []
+        for edge in self._hints:
+            if edge.policy is not None:
+                ends = self._number(edge.source), self._number(edge.target)
+                rate = edge.policy.fee_ppm / 1_000_000
+                arcs.append(Arc(*ends, float(edge.policy.max_lock), float(edge.policy.fee_base), rate))
+        rooms: dict[int, int] = defaultdict(int)
+        for channel in ask.own_channels:
+            if channel.token == ask.token and (channel.channel_id, channel.side) not in self.closed:
+                peer = self._numbers.get(channel.peer)
+                if peer is not None:
+                    rooms[peer] += int(channel.spendable // (self._unit * _MARGIN))
+        flow = Flow(
+            self._arrays,
+            unit=self._unit,
+            whole=ask.amount,
+            now=ask.now,
+            extra=arcs,
+            closed=[at for one in self.closed if (at := self._arrays.place(*one)) is not None],
+            standing=self._standing,
+            fee_weight=fee_weight,
+        )
+        target = self._numbers.get(ask.target)
+        if target is None or target >= flow.nodes:
+            return Plan(units={}, firsts={}, short=units)
+        peers = {peer: room for peer, room in rooms.items() if room and peer < flow.nodes}
+        return flow.send(peers, target, units)
+
+    # -- what becomes of it
+
+    def routes(self, plan: Plan) -> tuple[list[Route], set[Direction]]:
+        """The plan's ways priced, or the directions that cannot carry what it asks of them."""
+        ask, left = self._ask, ask_left(self._ask)
+        routes: list[Route] = []
+        broken: set[Direction] = set()
+        rest = int(ask.amount)
+        carried: dict[Direction, int] = defaultdict(int)
+        for edges, units in self._ways(plan):
+            amount = Amount(min(rest, units * self._unit))
+            if not amount:
+                continue
+            rest -= amount
+            due, expiry = int(amount), int(ask.final_expiry_delta)
+            for edge in reversed(edges):
+                direction, policy = (edge.channel_id, edge.side), edge.policy
+                carried[direction] += due
+                fits = edge.carries(Amount(due)) and (edge.capacity is None or carried[direction] <= edge.capacity)
+                if policy is None or not fits or policy.min_lock > amount:
+                    broken.add(direction)
+                    break
+                due += policy.fee(Amount(due))
+                expiry += policy.expiry_delta
+            if broken:
+                continue
+            first = _own(left, edges[0].source if edges else ask.target, due)
+            if first is None or 1 + len(edges) > ask.max_hops or expiry > ask.max_expiry_delta:
+                broken.update((edge.channel_id, edge.side) for edge in edges[:1])
+                if first is None and not edges:
+                    return [], broken
+                continue
+            left[first] -= due
+            routes.append(route_over(first, edges, amount, ask.source, ask.final_expiry_delta))
+        return routes, broken
+
+    def _ways(self, plan: Plan) -> Iterator[tuple[tuple[Edge, ...], int]]:
+        """The plan taken apart: edges after our own hop, and how many units."""
+        units, firsts = dict(plan.units), dict(plan.firsts)
+        out: dict[NodeId, list[tuple[Edge, int]]] = defaultdict(list)
+        for arc in sorted(units):
+            edge = (
+                self._arrays.edges[arc] if arc < len(self._arrays.edges) else self._hints[arc - len(self._arrays.edges)]
+            )
+            if edge is not None:
+                out[edge.source].append((edge, arc))
+        for peer in sorted(firsts):
+            while firsts[peer]:
+                node, way, arcs, most = self._names[peer], [], [], firsts[peer]
+                while node != self._ask.target:
+                    edge, arc = next((edge, arc) for edge, arc in out[node] if units[arc])
+                    way.append(edge)
+                    arcs.append(arc)
+                    most = min(most, units[arc], max(1, self._fit(edge)))
+                    node = edge.target
+                firsts[peer] -= most
+                for arc in arcs:
+                    units[arc] -= most
+                yield tuple(way), most
+
+    def _fit(self, edge: Edge) -> int:
+        """Units that one lock may carry there."""
+        return 1 if edge.policy is None else int(edge.policy.max_lock // (self._unit * _MARGIN))
+
+
+def ask_left(ask: Ask) -> dict[OwnChannel, int]:
+    return {channel: int(channel.spendable) for channel in ask.own_channels if channel.token == ask.token}
+
+
+def _own(left: dict[OwnChannel, int], peer: NodeId, due: int) -> OwnChannel | None:
+    """The fullest use of our channels with that peer: the one with least left that has enough."""
+    fit = [channel for channel, room in left.items() if channel.peer == peer and room >= due]
+    return min(fit, key=lambda channel: (left[channel], channel.channel_id), default=None)

@@ -1,0 +1,328 @@
+"""The cheapest way that can carry a payment, searched backwards from the payee with exact amounts.
+
+Backwards, because fees compound: what a hop must carry is known only once all hops behind it are priced. A label is a
+priced way from some node to the payee: its cost, what the node must be sent, and for how long. Labels leave a heap in
+the order of their cost and of what the rest costs at least (A*, with `bounds`). One label per node would not do: a
+dearer label with a smaller amount may be cheaper farther on, since fees grow with the amount. So a label is dropped
+only if an earlier (no dearer) one of its node is no larger either; and where limits bind, no longer in those. What an
+edge adds to the cost must never fall when the amount grows; that, and the dropping, make the answer the optimum and
+every way simple.
+
+Cost = fee + risk of the money being locked (amount x seconds) + penalty from what was learned (`cost`), in 10**-12 of a
+base unit, so nothing is rounded. `min_lock` is held against what the payee gets: a hop whose minimum is only reached by
+the fees it carries is not used.
+
+The way that the bounds' own search found is priced first: nothing dearer needs a look, and of a hub's thousands of
+channels numpy picks those that could do as well. First the search minds no limits on fees, hops and time, which nearly
+always suffices; only when its answer breaks one it runs again minding them, led by bounds in these too. When there is
+no way, it is asked again with one limit lifted at a time, so that the refusal names the reason. Ties are broken by
+amount, time, hops and channel ids, never by the order in which gossip came."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from heapq import heappop, heappush
+from typing import Any, Final
+
+import numpy as np
+
+from channeld.base.units import MAX_AMOUNT, Address, Amount, ChannelId, NodeId, Seconds, Side, Timestamp
+from routing.bounds import Bound, What, indices
+from routing.cost import RISK, UNIT
+from routing.edges import Direction, Edge
+from routing.graph import Graph
+from routing.liquidity import Liquidity
+
+MAX_LABELS: Final = 256
+"""Labels a node may have; only a graph made to be slow has more, and then cheaper ones still come first."""
+MAX_LOOKS: Final = 10_000
+"""Labels one search looks at, all nodes together; a search within limits on a real graph looks at some thousands."""
+FEW: Final = 12
+"""So many directions are looked at one by one sooner than by numpy."""
+FEES: Final = 64
+"""A way whose fees are less than this part of the amount is found at once."""
+_UP: Final = 1 + 2.0**-24
+"""As `bounds._DOWN`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnChannel:
+    """A channel of the payer's, with the payer on `side`; `spendable` is the largest lock it can offer now."""
+
+    channel_id: ChannelId
+    side: Side
+    peer: NodeId
+    token: Address
+    spendable: Amount
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """None: no limit. Base units, hops with our own, seconds."""
+
+    fee: int | None = None
+    hops: int | None = None
+    expiry: int | None = None
+    own_short: bool = False
+    """Whether own channels may be used for more than they hold; to find out why there is no way."""
+
+    @property
+    def bind(self) -> bool:
+        return not (self.fee is self.hops is self.expiry is None)
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A way from `node` to the payee: what `node` must be sent, for how long, and the edges, payee's side first."""
+
+    cost: int
+    amount: Amount
+    expiry: Seconds
+    trail: tuple[ChannelId, ...]
+    node: NodeId
+    edges: tuple[Edge, ...]
+    own: OwnChannel | None = None
+
+    def rank(self, rest: int) -> tuple[int, int, int, int, tuple[ChannelId, ...]]:
+        return self.cost + rest, self.amount, self.expiry, len(self.trail), self.trail
+
+
+class Ways:
+    """One question, with its arguments sorted for the search. Arguments as for `search.find_route`."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        source: NodeId,
+        target: NodeId,
+        token: Address,
+        amount: Amount,
+        final_expiry_delta: Seconds,
+        own_channels: Iterable[OwnChannel],
+        hints: Iterable[Edge],
+        exclude: AbstractSet[Direction],
+        liquidity: Liquidity | None,
+        now: Timestamp,
+    ) -> None:
+        own: dict[NodeId, list[OwnChannel]] = defaultdict(list)
+        for channel in sorted(own_channels, key=lambda channel: (channel.spendable, channel.channel_id)):
+            if channel.token == token and (channel.channel_id, channel.side) not in exclude:
+                own[channel.peer].append(channel)
+        into: dict[NodeId, list[Edge]] = defaultdict(list)
+        for hint in hints:
+            into[hint.target].append(hint)
+        self.source, self.target, self.amount, self.final_expiry_delta = source, target, amount, final_expiry_delta
+        self.own, self._hints, self._exclude = dict(own), dict(into), exclude
+        self._liquidity, self._now = liquidity, now
+        self._knows = graph.knows(target, token)
+        self._free: dict[bool, Label | None] = {}
+        """The best without limits; by whether our own channels may be used for more than they hold."""
+        self._flat = graph.flat(token)
+
+    def knows_payee(self) -> bool:
+        return self.target in self.own or self.target in self._hints or self._knows
+
+    def best(self, limits: Limits) -> Label | None:
+        """The optimum within `limits`: first without those on fees, hops and time, then, if it breaks them, with."""
+        if limits.own_short not in self._free:
+            self._free[limits.own_short] = self._search(Limits(own_short=limits.own_short))
+        found = self._free[limits.own_short]
+        if found is not None and limits.bind and _breaks(found, self.amount, limits):
+            return self._search(limits)
+        return found
+
+    # -- the search
+
+    def _search(self, limits: Limits) -> Label | None:
+        guide = _Guide(self, What.COST, self.amount, limits.own_short)
+        start = Label(0, self.amount, self.final_expiry_delta, (), self.target, ())
+        first = guide.rest(start.node)
+        if first is None:
+            return None
+        ceiling = None if limits.bind else self._ceiling(guide, limits.own_short)
+        guides = []
+        if ceiling is None:  # by what our own channels hold, if by nothing else, a way may be too dear
+            most = None if limits.own_short else max(mine[-1].spendable for mine in self.own.values()) - self.amount
+            fee = min((one for one in (most, limits.fee) if one is not None), default=None)
+            limits = replace(limits, fee=fee)
+            guides = [_Guide(self, what, self.amount, limits.own_short) for what in (What.FEE, What.HOPS, What.TIME)]
+        bounded = limits.hops is not None or limits.expiry is not None
+        settled: dict[NodeId, list[Label]] = defaultdict(list)
+        heap = [(start.rank(first), start)]
+        looks = 0
+        while heap and looks < MAX_LOOKS:
+            label = heappop(heap)[1]
+            if label.own is not None:
+                return label
+            known = settled[label.node]
+            if len(known) >= MAX_LABELS or _dominated(label, known, bounded):
+                continue
+            known.append(label)
+            looks += 1
+            for farther in self._extend(label, guide, limits.own_short, ceiling):
+                rest = 0 if farther.own is not None else guide.rest(farther.node)
+                if (
+                    rest is None
+                    or (ceiling is not None and farther.cost + rest > ceiling)
+                    or farther.amount > MAX_AMOUNT
+                ):
+                    continue
+                if guides and self._too_much(farther, limits, guides):
+                    continue
+                if farther.own is not None or not _dominated(farther, settled[farther.node], bounded):
+                    heappush(heap, (farther.rank(rest), farther))
+        return None
+
+    def _ceiling(self, guide: _Guide, own_short: bool) -> int | None:
+        """What some way costs, or None. It is the one that the bound followed; often a hop of that can carry the
+        amount, but not with the fees on top, and then the one that a bound at a little more follows."""
+        found = self._priced(guide, own_short)
+        if found is None:
+            more = Amount(self.amount + self.amount // FEES + 1)
+            found = self._priced(_Guide(self, What.COST, more, own_short), own_short)
+        return found
+
+    def _priced(self, guide: _Guide, own_short: bool) -> int | None:
+        """What the way costs that the bound's own search found, if it can carry the payment."""
+        label: Label | None = Label(0, self.amount, self.final_expiry_delta, (), self.target, ())
+        for node in guide.way(self.target):
+            if label is None:
+                return None
+            farther = [self._over(label, edge) for edge in self._edges_into(label.node) if edge.source == node]
+            label = min((one for one in farther if one is not None), key=lambda one: one.cost, default=None)
+        if label is None or self._first(label, own_short) is None:
+            return None
+        return label.cost
+
+    def _edges_into(self, node: NodeId) -> Iterator[Edge]:
+        if self._flat is not None and (number := self._flat.arrays.nodes.get(node)) is not None:
+            arrays = self._flat.arrays
+            for at in arrays.into(number).tolist():
+                if (edge := arrays.edges[at]) is not None:
+                    yield edge
+
+    def _extend(self, label: Label, guide: _Guide, own_short: bool, ceiling: int | None) -> Iterator[Label]:
+        """The ways one hop longer: by our own cheapest sufficient channel, which ends it, and by others' edges."""
+        own = self._first(label, own_short)
+        if own is not None:
+            trail = (*label.trail, own.channel_id)
+            yield Label(label.cost, label.amount, label.expiry, trail, self.source, label.edges, own)
+        for edge in (*guide.promising(label, ceiling), *self._hints.get(label.node, ())):
+            if edge.source != self.source:
+                farther = self._over(label, edge)
+                if farther is not None:
+                    yield farther
+
+    def _first(self, label: Label, own_short: bool) -> OwnChannel | None:
+        """Our own channel to pay it over: the smallest that suffices; larger ones are kept for larger payments."""
+        mine = self.own.get(label.node, ())
+        return next((channel for channel in mine if own_short or channel.spendable >= label.amount), None)
+
+    def _over(self, label: Label, edge: Edge) -> Label | None:
+        """The way that reaches `label` over `edge`, if the edge can carry it."""
+        policy, amount = edge.policy, label.amount
+        direction = edge.channel_id, edge.side
+        if policy is None or not edge.carries(amount) or policy.min_lock > self.amount or direction in self._exclude:
+            return None
+        kept = policy.fee(amount)
+        due = Amount(amount + kept)
+        cost = label.cost + kept * UNIT + due * policy.expiry_delta * RISK
+        if self._liquidity is not None:
+            cost += amount * self._liquidity.penalty(direction, amount, edge.capacity, self._now)
+        expiry = Seconds(label.expiry + policy.expiry_delta)
+        return Label(cost, due, expiry, (*label.trail, edge.channel_id), edge.source, (*label.edges, edge))
+
+    def _too_much(self, label: Label, limits: Limits, guides: list[_Guide]) -> bool:
+        """Whether no way on from `label` keeps within the limits."""
+        rests = [0, 0, 0] if label.own is not None else [guide.rest(label.node) or 0 for guide in guides]
+        fee, hops, time = rests
+        mine = 0 if label.own is not None else 1
+        return (
+            (limits.fee is not None and label.amount + fee > self.amount + limits.fee)
+            or (limits.hops is not None and len(label.trail) + mine + hops > limits.hops)
+            or (limits.expiry is not None and label.expiry + time > limits.expiry)
+        )
+
+
+class _Guide:
+    """What a way from the payer to a node costs at least, for one `Ways`, hints included."""
+
+    def __init__(self, ways: Ways, what: What, amount: Amount, own_short: bool) -> None:
+        """For locks of `amount` or more."""
+        own = {peer for peer, mine in ways.own.items() if own_short or mine[-1].spendable >= amount}
+        self._bound: Bound | None = None
+        self._blind = False
+        self._off_graph: dict[NodeId, int] = dict.fromkeys(own, 0)
+        self._doubting, self._arrays = ways._liquidity is not None, None
+        if ways._flat is not None:
+            self._arrays = ways._flat.arrays
+            peers = indices(self._arrays, own)
+            self._bound = ways._flat.bounds.get(what, peers, amount, ways._liquidity)
+        self._follow(ways._hints)
+
+    def rest(self, node: NodeId) -> int | None:
+        """In the unit of what is asked; None if no way leads to `node`."""
+        if self._blind:
+            return 0
+        found = self._off_graph.get(node)
+        if found is not None or self._bound is None or self._arrays is None:
+            return found
+        number = self._arrays.nodes.get(node)
+        return None if number is None else self._bound.at(number)
+
+    def way(self, node: NodeId) -> Iterator[NodeId]:
+        """The nodes before `node` on the way that costs that, the nearest first."""
+        if self._bound is None or self._arrays is None or self._blind:
+            return
+        number = self._arrays.nodes.get(node, -1)
+        while number >= 0 and (number := self._bound.before.item(number)) >= 0:
+            yield self._arrays.names[number]
+
+    def promising(self, label: Label, ceiling: int | None) -> list[Edge]:
+        """Directions into the label's node over which a way of at most `ceiling` may come."""
+        arrays = self._arrays
+        number = None if arrays is None else arrays.nodes.get(label.node)
+        if arrays is None or number is None or self._bound is None:
+            return []
+        at: Any = arrays.into(number)
+        if len(at) > FEW and not self._blind:
+            cost = arrays.bound(at, float(label.amount), doubting=self._doubting)
+            cost *= UNIT
+            cost += self._bound.steps[arrays.source[at]] * float(self._bound.unit)
+            most = np.finfo(float).max if ceiling is None else (ceiling - label.cost) * _UP
+            at = at[cost <= most]
+        return [edge for edge in map(arrays.edges.__getitem__, at.tolist()) if edge is not None]
+
+    def _follow(self, hints: dict[NodeId, list[Edge]]) -> None:
+        """Nodes that only hints lead to. If one leads to a node that gossip knows, nothing is sure of any bound."""
+        for _ in hints:
+            for target, edges in hints.items():
+                rests = [rest for edge in edges if (rest := self.rest(edge.source)) is not None]
+                known = self.rest(target)
+                if not rests or (known is not None and known <= min(rests)):
+                    continue
+                if self._arrays is not None and target in self._arrays.nodes:
+                    self._blind = True
+                    return
+                self._off_graph[target] = min(rests)
+
+
+def _breaks(label: Label, amount: Amount, limits: Limits) -> bool:
+    return (
+        (limits.fee is not None and label.amount > amount + limits.fee)
+        or (limits.hops is not None and len(label.trail) > limits.hops)
+        or (limits.expiry is not None and label.expiry > limits.expiry)
+    )
+
+
+def _dominated(label: Label, earlier: list[Label], bounded: bool) -> bool:
+    """Whether one of the settled labels, all no dearer, is in nothing worse than `label`."""
+    if not bounded:  # each was smaller than those before it
+        return bool(earlier) and earlier[-1].amount <= label.amount
+    return any(
+        other.amount <= label.amount and other.expiry <= label.expiry and len(other.trail) <= len(label.trail)
+        for other in earlier
+    )
