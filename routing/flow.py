@@ -64,12 +64,14 @@ class Flow:
         unit: Amount,
         whole: Amount,
         now: Timestamp,
+        nodes: int = 0,
         extra: Sequence[Arc] = (),
         closed: Sequence[int] = (),
         standing: Mapping[int, Amount] | None = None,
         fee_weight: float = 1.0,
     ) -> None:
-        """`unit`: what each way carries; `closed`: directions not to be used."""
+        """`unit`: what each way carries; `nodes`: how many there are, with those that gossip does not know; `closed`:
+        directions not to be used."""
         self._arrays, self._unit, self._whole, self._extra = arrays, float(unit), float(whole), extra
         self._count = len(arrays.edges)
         every = slice(0, self._count)
@@ -82,6 +84,7 @@ class Flow:
         self._costs = np.concatenate((self._alone + self._doubts(every, self._standing), self._hinted(fee_weight)))
         self._units: dict[int, int] = {}
         self._firsts: dict[int, int] = {}
+        self.nodes = max(nodes, len(arrays.names))
         self._network(len(arrays.names))
 
     def send(self, peers: Mapping[int, int], target: int, units: int) -> Plan:
@@ -101,7 +104,8 @@ class Flow:
         """The nodes of the cheapest way now, and the potentials moved by it; empty if there is none."""
         if not peers:
             return []
-        pairs = np.minimum.reduceat(self._costs[self._by_pair], self._pair_at)
+        costs = self._costs[self._by_pair]
+        pairs = np.minimum.reduceat(costs, self._pair_at) if len(costs) else costs
         for (source, onward), (cost, _) in self._back.items():
             pair = self._pair(source, onward)
             pairs[pair] = min(pairs[pair], cost)
@@ -184,7 +188,6 @@ class Flow:
     def _network(self, nodes: int) -> None:
         """Pairs of nodes as scipy reads them, hints put in where their source's directions end."""
         order = self._arrays.order
-        self.nodes = max([nodes, *(1 + max(arc.source, arc.target) for arc in self._extra)])
         self._by_pair: Numbers = order.by_pair
         self._pair_at: Any = order.pair_at
         self._targets: Any = order.targets

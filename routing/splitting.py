@@ -1,6 +1,6 @@
 """Routes for the parts of one payment, so that all of it arrives most likely within a budget of fees.
 
-`flow` plans in units of a `PARTS`th of the amount; the plan is taken apart into ways, each way is priced backwards from
+`flow` plans in units of a part each; the plan is taken apart into ways, each way is priced backwards from
 the payee with exact integers, as a search prices it, and held against every limit. What the plan, which knows no fees
 on fees, asks of a hop that cannot carry it closes that hop for this payment, and it is planned again. If the fees are
 above the budget, fees are weighed more, a few times. What one way carries as well stays one part: parts cost their own
@@ -31,11 +31,13 @@ Carried = Iterable[tuple[Direction, Amount]]
 MAX_PARTS: Final = 10
 TRIES: Final = 4
 """Plans made for one question: what cannot be carried is closed, and fees weigh `DEARER` more, each time."""
+FINER: Final = 4
+"""If no plan in units of a part each is found, one in so much smaller units is tried: they fit where those do not."""
 DEARER: Final = 8.0
 ALONE: Final = 0.95
 """So likely a single route is not worth dividing."""
-_MARGIN: Final = 1.02
-"""A channel of ours must hold this much of a unit: the fees come on top."""
+MARGIN: Final = 50
+"""This part of a unit is kept for fees: a channel must hold so much more. A channel with the payee itself need not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,23 +117,21 @@ def _alone(graph: Graph, ask: Ask) -> tuple[Route | None, NoRoute | None]:
 
 def divided(graph: Graph, ask: Ask, max_parts: int, standing: Carried = ()) -> tuple[Route, ...] | None:
     """The likeliest division into up to `max_parts` units, priced; None if none was found that can be carried."""
-    flat = graph.flat(ask.token)
-    unit = -(-ask.amount // max_parts)
-    units = -(-ask.amount // unit)
-    if flat is None:
-        return None
-    planner, fee_weight = _Planner(flat, ask, Amount(unit), standing), 1.0
-    for _ in range(TRIES):
-        plan = planner.plan(units, fee_weight)
-        if plan.short:
-            return None
-        routes, broken = planner.routes(plan)
-        if broken:
-            planner.closed |= broken
-        elif sum(route.fee for route in routes) > ask.max_fee:
-            fee_weight *= DEARER
-        else:
-            return tuple(routes)
+    flat, carried = graph.flat(ask.token) or Flat(), list(standing)
+    for finer in (1, FINER):
+        unit = -(-ask.amount // (max_parts * finer))
+        planner, fee_weight = _Planner(flat, ask, Amount(unit), carried), 1.0
+        for _ in range(TRIES):
+            plan = planner.plan(-(-ask.amount // unit), fee_weight)
+            if plan.short:
+                break
+            routes, broken = planner.routes(plan)
+            if broken:
+                planner.closed |= broken
+            elif sum(route.fee for route in routes) > ask.max_fee:
+                fee_weight *= DEARER
+            else:
+                return tuple(routes) if len(routes) <= max_parts else None
     return None
 
 
@@ -139,9 +139,12 @@ class _Planner:
     def __init__(self, flat: Flat, ask: Ask, unit: Amount, standing: Carried) -> None:
         flat.bounds.learn(ask.liquidity)
         self._arrays, self._ask, self._unit = flat.arrays, ask, unit
-        self._numbers = dict(self._arrays.nodes)
-        self._names = {number: name for name, number in self._numbers.items()}
+        self._strangers: dict[NodeId, int] = {}
+        """Nodes that gossip does not know, by their numbers after all others."""
+        self._with_fees = unit + unit // MARGIN + 1
         self._hints = self._hinted()
+        for name in (ask.target, *(channel.peer for channel in ask.own_channels)):
+            self._number(name)
         self.closed: set[Direction] = set(ask.exclude)
         self._standing: dict[int, Amount] = {}
         for direction, amount in standing:
@@ -150,9 +153,14 @@ class _Planner:
                 self._standing[at] = Amount(self._standing.get(at, 0) + amount)
 
     def _number(self, name: NodeId) -> int:
-        number = self._numbers.setdefault(name, len(self._numbers))
-        self._names[number] = name
-        return number
+        known = self._arrays.nodes.get(name)
+        return (
+            self._strangers.setdefault(name, len(self._arrays.names) + len(self._strangers)) if known is None else known
+        )
+
+    def _name(self, number: int) -> NodeId:
+        known = len(self._arrays.names)
+        return self._arrays.names[number] if number < known else list(self._strangers)[number - known]
 
     def _hinted(self) -> list[Edge]:
         """One hint for each pair of nodes, the cheapest."""
@@ -174,97 +182,97 @@ class _Planner:
                 rate = edge.policy.fee_ppm / 1_000_000
                 arcs.append(Arc(*ends, float(edge.policy.max_lock), float(edge.policy.fee_base), rate))
         rooms: dict[int, int] = defaultdict(int)
-        for channel in ask.own_channels:
-            if channel.token == ask.token and (channel.channel_id, channel.side) not in self.closed:
-                peer = self._numbers.get(channel.peer)
-                if peer is not None:
-                    rooms[peer] += int(channel.spendable // (self._unit * _MARGIN))
+        for channel, room in self._rooms().items():
+            rooms[self._number(channel.peer)] += room
         flow = Flow(
             self._arrays,
             unit=self._unit,
             whole=ask.amount,
             now=ask.now,
+            nodes=len(self._arrays.names) + len(self._strangers),
             extra=arcs,
-            closed=[at for one in self.closed if (at := self._arrays.place(*one)) is not None],
+            closed=[*self._through_us(), *(at for one in self.closed if (at := self._arrays.place(*one)) is not None)],
             standing=self._standing,
             fee_weight=fee_weight,
         )
-        target = self._numbers.get(ask.target)
-        if target is None or target >= flow.nodes:
-            return Plan(units={}, firsts={}, short=units)
-        peers = {peer: room for peer, room in rooms.items() if room and peer < flow.nodes}
-        return flow.send(peers, target, units)
+        return flow.send({peer: room for peer, room in rooms.items() if room}, self._number(ask.target), units)
+
+    def _through_us(self) -> list[int]:
+        """Directions from the payer, as gossip knows them: no way leads through it again."""
+        number = self._arrays.nodes.get(self._ask.source)
+        return [] if number is None else self._arrays.out_of(number).tolist()
+
+    def _rooms(self) -> dict[OwnChannel, int]:
+        """How many units each of our channels can send."""
+        ask, found = self._ask, {}
+        for channel in ask.own_channels:
+            if channel.token == ask.token and (channel.channel_id, channel.side) not in self.closed:
+                needs = self._unit if channel.peer == ask.target else self._with_fees
+                found[channel] = int(channel.spendable // needs)
+        return found
 
     # -- what becomes of it
 
     def routes(self, plan: Plan) -> tuple[list[Route], set[Direction]]:
         """The plan's ways priced, or the directions that cannot carry what it asks of them."""
-        ask, left = self._ask, ask_left(self._ask)
+        ask, rest = self._ask, int(self._ask.amount)
         routes: list[Route] = []
         broken: set[Direction] = set()
-        rest = int(ask.amount)
         carried: dict[Direction, int] = defaultdict(int)
-        for edges, units in self._ways(plan):
+        for own, edges, units in self._ways(plan):
             amount = Amount(min(rest, units * self._unit))
             if not amount:
                 continue
             rest -= amount
-            due, expiry = int(amount), int(ask.final_expiry_delta)
-            for edge in reversed(edges):
-                direction, policy = (edge.channel_id, edge.side), edge.policy
-                carried[direction] += due
-                fits = edge.carries(Amount(due)) and (edge.capacity is None or carried[direction] <= edge.capacity)
-                if policy is None or not fits or policy.min_lock > amount:
-                    broken.add(direction)
-                    break
-                due += policy.fee(Amount(due))
-                expiry += policy.expiry_delta
-            if broken:
-                continue
-            first = _own(left, edges[0].source if edges else ask.target, due)
-            if first is None or 1 + len(edges) > ask.max_hops or expiry > ask.max_expiry_delta:
-                broken.update((edge.channel_id, edge.side) for edge in edges[:1])
-                if first is None and not edges:
-                    return [], broken
-                continue
-            left[first] -= due
-            routes.append(route_over(first, edges, amount, ask.source, ask.final_expiry_delta))
+            bad = _what_breaks(edges, amount, carried)
+            route = route_over(own, edges, amount, ask.source, ask.final_expiry_delta)
+            carried[own.channel_id, own.side] += route.sent
+            if bad is not None:
+                broken.add(bad)
+            elif carried[own.channel_id, own.side] > own.spendable:
+                broken.add((own.channel_id, own.side))
+            elif len(route.hops) > ask.max_hops or route.expiry_delta > ask.max_expiry_delta:
+                broken.add(route.hops[min(1, len(edges))].direction)
+            routes.append(route)
         return routes, broken
 
-    def _ways(self, plan: Plan) -> Iterator[tuple[tuple[Edge, ...], int]]:
-        """The plan taken apart: edges after our own hop, and how many units."""
+    def _ways(self, plan: Plan) -> Iterator[tuple[OwnChannel, tuple[Edge, ...], int]]:
+        """The plan taken apart: our own channel, the edges after it, and how many units."""
         units, firsts = dict(plan.units), dict(plan.firsts)
+        known = self._arrays.edges
         out: dict[NodeId, list[tuple[Edge, int]]] = defaultdict(list)
         for arc in sorted(units):
-            edge = (
-                self._arrays.edges[arc] if arc < len(self._arrays.edges) else self._hints[arc - len(self._arrays.edges)]
-            )
+            edge = known[arc] if arc < len(known) else self._hints[arc - len(known)]
             if edge is not None:
                 out[edge.source].append((edge, arc))
-        for peer in sorted(firsts):
-            while firsts[peer]:
-                node, way, arcs, most = self._names[peer], [], [], firsts[peer]
+        for own, room in sorted(self._rooms().items(), key=lambda one: (-one[1], one[0].channel_id)):
+            left, peer = room, self._number(own.peer)
+            while left and firsts.get(peer):
+                node, way, most = own.peer, list[tuple[Edge, int]](), min(left, firsts[peer])
                 while node != self._ask.target:
                     edge, arc = next((edge, arc) for edge, arc in out[node] if units[arc])
-                    way.append(edge)
-                    arcs.append(arc)
+                    way.append((edge, arc))
                     most = min(most, units[arc], max(1, self._fit(edge)))
                     node = edge.target
                 firsts[peer] -= most
-                for arc in arcs:
+                left -= most
+                for _, arc in way:
                     units[arc] -= most
-                yield tuple(way), most
+                yield own, tuple(edge for edge, _ in way), most
 
     def _fit(self, edge: Edge) -> int:
         """Units that one lock may carry there."""
-        return 1 if edge.policy is None else int(edge.policy.max_lock // (self._unit * _MARGIN))
+        return 1 if edge.policy is None else int(edge.policy.max_lock // self._with_fees)
 
 
-def ask_left(ask: Ask) -> dict[OwnChannel, int]:
-    return {channel: int(channel.spendable) for channel in ask.own_channels if channel.token == ask.token}
-
-
-def _own(left: dict[OwnChannel, int], peer: NodeId, due: int) -> OwnChannel | None:
-    """The fullest use of our channels with that peer: the one with least left that has enough."""
-    fit = [channel for channel, room in left.items() if channel.peer == peer and room >= due]
-    return min(fit, key=lambda channel: (left[channel], channel.channel_id), default=None)
+def _what_breaks(edges: Sequence[Edge], amount: Amount, carried: dict[Direction, int]) -> Direction | None:
+    """The hop nearest to the payee that cannot carry its part of `amount` beside what is `carried`, which grows."""
+    due = amount
+    for edge in reversed(edges):
+        direction, policy = (edge.channel_id, edge.side), edge.policy
+        carried[direction] += due
+        fits = edge.carries(due) and (edge.capacity is None or carried[direction] <= edge.capacity)
+        if policy is None or not fits or policy.min_lock > amount:
+            return direction
+        due = Amount(due + policy.fee(due))
+    return None
