@@ -68,10 +68,11 @@ class Flow:
         extra: Sequence[Arc] = (),
         closed: Sequence[int] = (),
         standing: Mapping[int, Amount] | None = None,
+        short: Mapping[int, Amount] | None = None,
         fee_weight: float = 1.0,
     ) -> None:
         """`unit`: what each way carries; `nodes`: how many there are, with those that gossip does not know; `closed`:
-        directions not to be used."""
+        directions not to be used; `short`: what some are known not to carry."""
         self._arrays, self._unit, self._whole, self._extra = arrays, float(unit), float(whole), extra
         self._count = len(arrays.edges)
         every = slice(0, self._count)
@@ -79,6 +80,9 @@ class Flow:
         self._standing = np.zeros(self._count)
         for at, amount in (standing or {}).items():
             self._standing[at] = amount
+        self._room = arrays.capacity[every].copy()
+        for at, amount in (short or {}).items():
+            self._room[at] = min(self._room[at], amount - 1)
         self._alone = self._alike(every, fee_weight)
         self._alone[list(closed)] = np.inf
         self._costs = np.concatenate((self._alone + self._doubts(every, self._standing), self._hinted(fee_weight)))
@@ -170,7 +174,7 @@ class Flow:
         least, most, unit = self._least[at], self._most[at], self._unit
         before, after = (_chances(least, most, amount) for amount in (there, there + unit))
         cost: Floats = np.log(before / after) * (self._whole * _WEIGHT)
-        cost[there + unit > self._arrays.capacity[at]] = np.inf
+        cost[there + unit > self._room[at]] = np.inf
         return cost
 
     def _hinted(self, fee_weight: float) -> Floats:

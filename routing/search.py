@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Final, Literal
 
 from channeld.base.errors import Broken, Refused
@@ -18,6 +19,8 @@ from routing.ways import Limits, OwnChannel, Ways
 MAX_HOPS: Final = 20
 """As many as the onion holds with our payloads."""
 MAX_LOCK_TIME: Final = Seconds(14 * 86_400)
+
+NO_LIMITS: Final[Mapping[Direction, Amount]] = MappingProxyType({})
 
 Reason = Literal["no_route", "own_channels_short", "fee_budget", "unknown_payee", "too_long"]
 
@@ -96,6 +99,7 @@ def find_route(
     now: Timestamp,
     hints: Sequence[Edge] = (),
     exclude: AbstractSet[Direction] = frozenset(),
+    short: Mapping[Direction, Amount] = NO_LIMITS,
     max_hops: int = MAX_HOPS,
     max_expiry_delta: Seconds = MAX_LOCK_TIME,
     liquidity: Liquidity | None = None,
@@ -111,6 +115,7 @@ def find_route(
         now: chain time; only what was learned depends on it.
         hints: from the invoice, edges that lead to the payee or to one another.
         exclude: directions not to be used.
+        short: directions, and what they are known not to carry: less may still go there.
         max_hops: locks in the route, the payer's own included.
         max_expiry_delta: longest time the payer's own lock may run, seconds.
         liquidity: what earlier tries taught.
@@ -127,12 +132,12 @@ def find_route(
     if direct is not None and final_expiry_delta <= max_expiry_delta:
         return route_over(direct, (), amount, source, final_expiry_delta)
     limits = Limits(fee=max_fee, hops=max_hops, expiry=max_expiry_delta)
-    question = source, target, amount, final_expiry_delta, limits, frozenset(exclude), tuple(hints)
+    question = source, target, amount, final_expiry_delta, limits, frozenset(exclude), _frozen(short), tuple(hints)
     known = graph.flat(token)
     told = None if known is None else known.answers.get(question, own, liquidity, now)
     if told is not None:
         return told
-    ways = Ways(graph, source, target, token, amount, final_expiry_delta, own, hints, exclude, liquidity, now)
+    ways = Ways(graph, source, target, token, amount, final_expiry_delta, own, hints, exclude, short, liquidity, now)
     if not ways.knows_payee():
         raise NoRoute("unknown_payee", f"nobody has announced a way to {target.hex()} in this token")
     if not ways.own:
@@ -164,6 +169,10 @@ def _direct(
         and (channel.channel_id, channel.side) not in exclude
     )
     return min(fit, key=lambda channel: (channel.spendable, channel.channel_id), default=None)
+
+
+def _frozen(short: Mapping[Direction, Amount]) -> frozenset[tuple[Direction, Amount]]:
+    return frozenset(short.items()) if short else frozenset()
 
 
 def _why_not(ways: Ways, limits: Limits) -> NoRoute:

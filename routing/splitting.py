@@ -12,9 +12,9 @@ the others bind, at the hops where they are."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Final
 
@@ -54,6 +54,7 @@ class Ask:
     now: Timestamp
     hints: Sequence[Edge] = ()
     exclude: AbstractSet[Direction] = frozenset()
+    short: Mapping[Direction, Amount] = field(default_factory=dict)
     max_hops: int = MAX_HOPS
     max_expiry_delta: Seconds = MAX_LOCK_TIME
     liquidity: Liquidity
@@ -104,6 +105,7 @@ def _alone(graph: Graph, ask: Ask) -> tuple[Route | None, NoRoute | None]:
             now=ask.now,
             hints=ask.hints,
             exclude=ask.exclude,
+            short=ask.short,
             max_hops=ask.max_hops,
             max_expiry_delta=ask.max_expiry_delta,
             liquidity=ask.liquidity,
@@ -146,6 +148,7 @@ class _Planner:
         for name in (ask.target, *(channel.peer for channel in ask.own_channels)):
             self._number(name)
         self.closed: set[Direction] = set(ask.exclude)
+        self._short = {at: most for one, most in ask.short.items() if (at := self._arrays.place(*one)) is not None}
         self._standing: dict[int, Amount] = {}
         for direction, amount in standing:
             at = self._arrays.place(*direction)
@@ -193,6 +196,7 @@ class _Planner:
             extra=arcs,
             closed=[*self._through_us(), *(at for one in self.closed if (at := self._arrays.place(*one)) is not None)],
             standing=self._standing,
+            short=self._short,
             fee_weight=fee_weight,
         )
         return flow.send({peer: room for peer, room in rooms.items() if room}, self._number(ask.target), units)
@@ -224,7 +228,7 @@ class _Planner:
             if not amount:
                 continue
             rest -= amount
-            bad = _what_breaks(edges, amount, carried)
+            bad = _what_breaks(edges, amount, carried, ask.short)
             route = route_over(own, edges, amount, ask.source, ask.final_expiry_delta)
             carried[own.channel_id, own.side] += route.sent
             if bad is not None:
@@ -265,13 +269,16 @@ class _Planner:
         return 1 if edge.policy is None else int(edge.policy.max_lock // self._with_fees)
 
 
-def _what_breaks(edges: Sequence[Edge], amount: Amount, carried: dict[Direction, int]) -> Direction | None:
+def _what_breaks(
+    edges: Sequence[Edge], amount: Amount, carried: dict[Direction, int], short: Mapping[Direction, Amount]
+) -> Direction | None:
     """The hop nearest to the payee that cannot carry its part of `amount` beside what is `carried`, which grows."""
     due = amount
     for edge in reversed(edges):
         direction, policy = (edge.channel_id, edge.side), edge.policy
         carried[direction] += due
         fits = edge.carries(due) and (edge.capacity is None or carried[direction] <= edge.capacity)
+        fits = fits and (direction not in short or carried[direction] < short[direction])
         if policy is None or not fits or policy.min_lock > amount:
             return direction
         due = Amount(due + policy.fee(due))

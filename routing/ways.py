@@ -21,7 +21,7 @@ amount, time, hops and channel ids, never by the order in which gossip came."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
@@ -104,6 +104,7 @@ class Ways:
         own_channels: Iterable[OwnChannel],
         hints: Iterable[Edge],
         exclude: AbstractSet[Direction],
+        short: Mapping[Direction, Amount],
         liquidity: Liquidity | None,
         now: Timestamp,
     ) -> None:
@@ -115,7 +116,7 @@ class Ways:
         for hint in hints:
             into[hint.target].append(hint)
         self.source, self.target, self.amount, self.final_expiry_delta = source, target, amount, final_expiry_delta
-        self.own, self._hints, self._exclude = dict(own), dict(into), exclude
+        self.own, self._hints, self._exclude, self._short = dict(own), dict(into), exclude, short
         self._liquidity, self._now = liquidity, now
         self._knows = graph.knows(target, token)
         self._free: dict[bool, Label | None] = {}
@@ -226,6 +227,8 @@ class Ways:
         policy, amount = edge.policy, label.amount
         direction = edge.channel_id, edge.side
         if policy is None or not edge.carries(amount) or policy.min_lock > self.amount or direction in self._exclude:
+            return None
+        if direction in self._short and amount >= self._short[direction]:
             return None
         kept = policy.fee(amount)
         due = Amount(amount + kept)

@@ -44,12 +44,13 @@ class Lock:
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """What a lock that came back says: error code and text for the caller, the direction not to be used again for this
-    payment, and whether the payee itself said it, so that trying again is vain."""
+    """What a lock that came back says: error code and text for the caller, and the direction not to be used again for
+    this payment, or not for `short` or more. `final`: the payee itself said it, trying again is vain."""
 
     code: str
     text: str
     avoid: Direction | None
+    short: Amount | None = None
     final: bool = False
 
 
@@ -130,9 +131,11 @@ class Lessons:
         if told.code.at_payee and last:
             return Lesson(_payee_code(told.code), text, None, final=True)
         blamed = locks[at] if last else locks[at + 1]
+        short = None
         if told.code in _SHORT and not last:
-            self._liquidity.failed(blamed.direction, blamed.amount, self._capacity(blamed), now)
-        return Lesson(_hop_code(told.code, at, len(locks)), text, blamed.direction)
+            short = blamed.amount
+            self._liquidity.failed(blamed.direction, short, self._capacity(blamed), now)
+        return Lesson(_hop_code(told.code, at, len(locks)), text, blamed.direction, short)
 
     def _carried(self, locks: Iterable[Lock], now: Timestamp) -> None:
         for lock in locks:

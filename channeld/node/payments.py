@@ -127,6 +127,8 @@ class _Running:
     fresh: bool = False
     """Whether the row is still to be made."""
     exclude: set[Direction] = field(default_factory=set)
+    short: dict[Direction, Amount] = field(default_factory=dict)
+    """What some directions did not carry: less may go there, not as much again."""
     refusal: Refused | None = None
     """The first of a channel of ours that would not take an attempt."""
     rounds: int = 0
@@ -330,7 +332,9 @@ class Payments:
         running.out.remove(part)
         running.fresh = False  # the row was saved with it
         lesson = self._lessons.returned(what, reason, self._world.now)
-        if lesson.avoid is not None:
+        if lesson.avoid is not None and lesson.short is not None:
+            running.short[lesson.avoid] = min(lesson.short, running.short.get(lesson.avoid, lesson.short))
+        elif lesson.avoid is not None:
             running.exclude.add(lesson.avoid)
         running.lesson = lesson.code, lesson.text
         if lesson.final and running.verdict is None:
@@ -399,6 +403,7 @@ class Payments:
             now=self._world.now,
             hints=hints_of(asked),
             exclude=frozenset(running.exclude),
+            short=running.short,
             liquidity=self.liquidity,
         )
         most = min(MAX_PARTS, running.left // max(1, self._least_part(asked.token)))
