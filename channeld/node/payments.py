@@ -163,13 +163,14 @@ class Payments:
         randomness: Callable[[int], bytes],
         nursery: trio.Nursery,
         least_part: Callable[[Address], Amount] = lambda _: Amount(1),
+        liquidity: Liquidity | None = None,
     ) -> None:
         """`least_part`: in a token, below which nobody would resolve a part on chain, so that none takes it (R21)."""
         self._book, self._store, self._world, self._graph = book, store, world, graph
         self._domain, self._us, self._randomness, self._nursery = domain, us, randomness, nursery
         self._running: dict[LockKey, _Running] = {}
         self._least_part = least_part
-        self.liquidity = Liquidity()
+        self.liquidity = Liquidity() if liquidity is None else liquidity
         self._lessons = Lessons(graph, self.liquidity)
         ((self._count,),) = store.rows("SELECT coalesce(max(n), 0) FROM payments")
 

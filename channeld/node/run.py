@@ -28,7 +28,7 @@ from channeld.chain.connect import first_usable
 from channeld.chain.reads import RpcChain
 from channeld.chain.sender import Sender
 from channeld.core.channel import Channel
-from channeld.node import old
+from channeld.node import learning, old
 from channeld.node.chainbook import Intents
 from channeld.node.config import Config
 from channeld.node.forwarding import Desk
@@ -280,6 +280,7 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
         randomness=house.randomness,
         nursery=tasks,
         least_part=config.resolving,
+        liquidity=learning.load(store),
     )
     desk = Desk(
         book,
@@ -366,6 +367,7 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
         towers.add_later(node_address(uri))
     tasks.start_soon(_let_in, towers, lines, store)
     tasks.start_soon(Pruning(store, world, book.actors).run)
+    tasks.start_soon(learning.Learning(store, payments.liquidity).run)
     return Service(
         config=config,
         book=book,
