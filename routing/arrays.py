@@ -11,7 +11,7 @@ at least
     flat + amount * (rate + amount * doubt)        base units
 
 with fee and lock time in the first two and in `doubt` how unlikely it is to have the amount, as long as nothing has
-been learned about its channel (`learn`); and it carries `most` at most. What was learned stands beside it, for `flow`.
+been learned about its channel (`learn`); then the doubt is what is left of that. And it carries `most` at most.
 """
 
 from __future__ import annotations
@@ -27,16 +27,18 @@ from channeld.base.units import ChannelId, NodeId, Side
 from routing.cost import HOP, RISK, UNIT, WEIGHT
 from routing.edges import Edge
 from routing.fees import PER_MILLION
-from routing.liquidity import HALF_LIFE, Belief
+from routing.liquidity import HALF_LIFE, LEAST, STEP, Belief
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int32]
 
 LOGGED: Final = 4_096
+WINDOW: Final = 10 * STEP
+"""Seconds of chain time for which one bound of what was learned holds, as it fades."""
 _FIRST: Final = 64
 _RISK: Final = RISK / UNIT
 _FLOATS: Final = ("flat", "rate", "doubt", "least_lock", "most", "toll_flat", "toll_rate", "delta")
-_BALANCES: Final = ("capacity", "least", "held", "since")
+_BALANCES: Final = ("capacity", "least", "held", "since", "known")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,8 @@ class Arrays:
         self.held: Floats = np.zeros(_FIRST)
         """What it had at most."""
         self.since: Floats = np.zeros(_FIRST)
+        self.known: NDArray[np.bool_] = np.zeros(_FIRST, bool)
+        """Whether anything was learned of its balance."""
         self._slots: dict[ChannelId, int] = {}
         self._free: list[int] = []
         self._known: set[ChannelId] = set()
@@ -131,7 +135,7 @@ class Arrays:
         """Forget a channel; its place is for the next."""
         slot = self._slots.pop(channel_id)
         for at in (2 * slot, 2 * slot + 1):
-            self.edges[at], self.most[at] = None, -1.0
+            self.edges[at], self.most[at], self.known[at] = None, -1.0, False
         self._known.discard(channel_id)
         self._free.append(slot)
         self._order = None
@@ -148,13 +152,16 @@ class Arrays:
             here, there = 2 * slot, 2 * slot + 1
             if channel_id not in self._known:
                 self._known.add(channel_id)
-                for at in (here, there):
-                    self.doubt[at] = 0.0
-                    self.cheaper.add(at)
-            if belief.capacity is not None and belief.most is not None:
+                self.doubt[here] = self.doubt[there] = 0.0
+            self.cheaper.add(here)
+            self.cheaper.add(there)
+            if belief.most is None or belief.capacity is None or float(belief.capacity) != self.capacity[here]:
+                self.known[here] = self.known[there] = False
+            else:
                 self.least[here], self.held[here] = belief.least, belief.most
                 self.least[there], self.held[there] = belief.capacity - belief.most, belief.capacity - belief.least
                 self.since[here] = self.since[there] = belief.at
+                self.known[here] = self.known[there] = True
 
     # -- a search
 
@@ -174,19 +181,41 @@ class Arrays:
             self._order = self._sorted()
         return self._order
 
-    def bound(self, at: Any, amount: float, *, doubting: bool) -> Floats:
-        """Least cost of a lock of `amount` over these directions, base units; infinite where it is not carried."""
-        rate = self.rate[at] + (HOP / UNIT + amount * self.doubt[at] if doubting else 0.0)
+    def bound(self, at: Any, amount: float, *, window: int | None) -> Floats:
+        """Least cost of a lock of `amount` over these directions, base units; infinite where it is not carried.
+
+        Args:
+            at: numbers of directions, or a slice.
+            window: for which `WINDOW` of chain time beliefs are counted, its first second; None: none are.
+        """
+        rate = self.rate[at]
+        if window is not None:
+            rate = rate + (HOP / UNIT + amount * self.doubt[at])
         cost: Floats = self.flat[at] + amount * rate
+        if window is not None:
+            some = np.flatnonzero(self.known[at])
+            if len(some):
+                cost[some] += amount * self._least_doubt(some if isinstance(at, slice) else at[some], amount, window)
         cost[self.most[at] < amount] = np.inf
         return cost
 
-    def balances(self, at: Any, now: int) -> tuple[Floats, Floats]:
-        """Between what and what the sender's balance lies, as far as it was learned and has not faded."""
-        left = np.exp2(-np.maximum(now - self.since[at], 0.0) / HALF_LIFE)
-        capacity = self.capacity[at]
-        most = capacity - np.maximum(capacity - self.held[at], 0.0) * left
-        return np.minimum(self.least[at] * left, most), most
+    def _least_doubt(self, at: Any, amount: float, window: int) -> Floats:
+        """Of learned channels, whenever in that time: what holds of it only falls, so the chance lies between those at
+        both ends. A unit less is asked for, as these are floats."""
+        ends = (self.chances(at, np.asarray(amount - 1.0), now) for now in (window, window + WINDOW))
+        found: Floats = -np.log(np.maximum(*ends)) * (WEIGHT / UNIT)
+        return found
+
+    def chances(self, at: Any, amounts: Floats, now: int) -> Floats:
+        """As `Liquidity.chance`, of many directions at once; their capacities are known."""
+        age = np.maximum(now - self.since[at], 0.0)
+        halvings = np.floor(age / HALF_LIFE)
+        holds = np.exp2(-halvings) * (1 - (age / HALF_LIFE - halvings) / 2)
+        capacity, least, held = self.capacity[at], self.least[at], self.held[at]
+        known = np.clip((held - amounts + 1) / (held - least + 1), 0.0, 1.0)
+        unknown = np.maximum((capacity - amounts + 1) / (capacity + 1), LEAST)
+        found: Floats = np.clip(holds * known + (1 - holds) * unknown, LEAST, 1.0)
+        return found
 
     def into(self, node: int) -> Numbers:
         """Directions that lead to `node`."""
@@ -225,11 +254,10 @@ class Arrays:
 
     def _fill(self, at: int, edge: Edge) -> None:
         policy = edge.policy
-        if edge.capacity is not None and edge.channel_id not in self._known:
+        if edge.capacity is not None and self.capacity[at] != edge.capacity:
+            # Of a learned channel nothing is counted until more is learned: what was may be on either side now.
             self.capacity[at] = self.held[at] = edge.capacity
-            self.least[at] = self.since[at] = 0.0
-        elif edge.capacity is not None:
-            self.capacity[at] = edge.capacity
+            self.least[at], self.since[at], self.known[at] = 0.0, 0.0, False
         if policy is None or policy.disabled:
             self.most[at] = -1.0
             return

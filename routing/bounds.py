@@ -26,8 +26,8 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import dijkstra
 
-from channeld.base.units import Amount
-from routing.arrays import Arrays, Floats, Numbers
+from channeld.base.units import Amount, Timestamp
+from routing.arrays import WINDOW, Arrays, Floats, Numbers
 from routing.cost import UNIT
 from routing.liquidity import Liquidity
 
@@ -80,7 +80,8 @@ class _Key(NamedTuple):
     amount: int
     top: int
     """The bound serves payments of `amount` to this much."""
-    doubting: bool
+    window: int | None
+    """Of chain time, if what was learned counts."""
 
     @property
     def unit(self) -> int:
@@ -96,11 +97,13 @@ class Bounds:
         self._learned = 0
         self._kept: OrderedDict[_Key, Bound] = OrderedDict()
 
-    def get(self, what: What, peers: frozenset[int], amount: Amount, liquidity: Liquidity | None) -> Bound:
+    def get(
+        self, what: What, peers: frozenset[int], amount: Amount, liquidity: Liquidity | None, now: Timestamp
+    ) -> Bound:
         """From the nodes `peers`, to which the payer pays without a cost of its own, for locks of `amount` or more."""
         if liquidity is not None:
             self.learn(liquidity)
-        key = _Key(what, peers, *_range(amount), liquidity is not None)
+        key = _Key(what, peers, *_range(amount), None if liquidity is None else window(now))
         found = self._kept.pop(key, None)
         if found is None or not self._is_lowered(key, found):
             found = self._made(key)
@@ -169,7 +172,7 @@ class Bounds:
         """What these directions cost at least, in whole steps."""
         arrays, amount = self._arrays, float(key.amount)
         if key.what is What.COST:
-            cost = arrays.bound(at, amount, doubting=key.doubting)
+            cost = arrays.bound(at, amount, window=key.window)
             cost *= UNIT / key.unit * _DOWN
         else:
             if key.what is What.FEE:
@@ -183,6 +186,11 @@ class Bounds:
         np.floor(cost, out=cost)
         np.minimum(cost, MOST_STEPS, out=cost, where=cost != np.inf)
         return cost
+
+
+def window(now: Timestamp) -> int:
+    """The first second of the time that this one is in, for which one bound holds."""
+    return now - now % WINDOW
 
 
 def indices(arrays: Arrays, names: Iterable[Any]) -> frozenset[int]:

@@ -26,7 +26,7 @@ from scipy.sparse.csgraph import dijkstra
 from channeld.base.units import Amount, Timestamp
 from routing.arrays import Arrays, Floats, Numbers
 from routing.cost import HOP, RISK, UNIT, WEIGHT
-from routing.liquidity import HINTED, LEAST
+from routing.liquidity import HINTED
 
 _RISK: Final = RISK / UNIT
 _HOP: Final = HOP / UNIT
@@ -76,7 +76,7 @@ class Flow:
         self._arrays, self._unit, self._whole, self._extra = arrays, float(unit), float(whole), extra
         self._count = len(arrays.edges)
         every = slice(0, self._count)
-        self._least, self._most = arrays.balances(every, now)
+        self._now = now
         self._standing = np.zeros(self._count)
         for at, amount in (standing or {}).items():
             self._standing[at] = amount
@@ -171,8 +171,8 @@ class Flow:
 
     def _doubts(self, at: Any, there: Floats) -> Floats:
         """What it costs that a unit more is less likely than what is `there`; infinite over the capacity."""
-        least, most, unit = self._least[at], self._most[at], self._unit
-        before, after = (_chances(least, most, amount) for amount in (there, there + unit))
+        unit = self._unit
+        before, after = (self._arrays.chances(at, amounts, self._now) for amounts in (there, there + unit))
         cost: Floats = np.log(before / after) * (self._whole * _WEIGHT)
         cost[there + unit > self._room[at]] = np.inf
         return cost
@@ -216,9 +216,3 @@ class Flow:
     def _slice(self, pair: int) -> slice:
         end = self._pair_at[pair + 1] if pair + 1 < len(self._pair_at) else len(self._by_pair)
         return slice(int(self._pair_at[pair]), int(end))
-
-
-def _chances(least: Floats, most: Floats, amount: Floats) -> Floats:
-    """As `Liquidity.chance`, of many at once."""
-    found: Floats = np.clip((most - amount + 1) / (most - least + 1), LEAST, 1.0)
-    return found

@@ -3,13 +3,14 @@
 Of each channel we keep between which bounds the balance of side A lies; B has the rest. A lock that went through says
 that its sender had that much, one that did not that it had less; a settled one moved it. What lies between the bounds
 is thought equally likely (uniform, as in Pickhardt & Richter, arXiv 2107.05322), so a channel nobody has tried has an
-amount with probability 1 - amount / (capacity + 1). Bounds give way to ignorance by half every `HALF_LIFE`: balances
-move.
+amount with probability 1 - amount / (capacity + 1). Balances move: after a `HALF_LIFE` what was learned is thought to
+hold with one half, and with the other half nothing is known.
 
 The chance of a larger amount is never higher, and nothing is ever held to be impossible (`LEAST`): the search relies on
 the first, and the second lets it try the only way there is. Time passes in steps of `STEP`, so that within one an
 answer stays an answer. A channel whose capacity is unknown (a hint of an invoice) has bounds, and between them
-`HINTED`."""
+`HINTED`.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +24,8 @@ from channeld.base.units import Amount, ChannelId, Seconds, Side, Timestamp
 from routing.cost import HOP, WEIGHT
 from routing.edges import Direction
 
-HALF_LIFE: Final = Seconds(3600)
-"""LND's mission control forgives a failed pair over the same hour."""
+HALF_LIFE: Final = Seconds(6 * 3600)
+"""LDK's scorer forgets its bounds over the same six hours."""
 STEP: Final = Seconds(60)
 MAX_CHANNELS: Final = 50_000
 LEAST: Final = 1e-6
@@ -51,12 +52,12 @@ class Belief:
         if self.least < 0 or not fits or not 0 <= self.at < 2**32:
             raise ValueError(f"belief out of range: {self}")
 
-    def bounds(self, capacity: Amount | None, now: Timestamp) -> tuple[int, int | None]:
-        """What is left of both at `now`, in a channel that holds `capacity` now."""
-        age = now - self.at
+    def bounds(self, capacity: Amount | None, age: int = 0) -> tuple[int, int | None]:
+        """Both in a channel that holds `capacity` now; after `age` seconds half as near to what nobody knows for each
+        `HALF_LIFE`: what something new is learned on top of."""
         least = _faded(self.least, age)
         if capacity is None or self.capacity is None or self.most is None:
-            return least, None if self.most is None else self.most + _risen(self.most + 1, age)
+            return least, self.most if age < HALF_LIFE else None
         least = max(0, least - max(0, self.capacity - capacity))
         most = max(0, capacity - _faded(self.capacity - self.most, age))  # what was paid in may be on either side
         return min(least, most), most
@@ -116,16 +117,16 @@ class Liquidity:
             capacity: of the channel, base units; None: unknown.
             now: chain time.
         """
-        if direction[0] not in self._beliefs and capacity is not None:  # the usual case, as `_range` would answer it
-            return max(LEAST, (capacity - amount + 1) / (capacity + 1))
-        least, most = self._range(direction, capacity, Timestamp(now - now % STEP))
-        if amount <= least:
-            return 1.0
-        if most is None:
-            return HINTED
-        if amount > most:
-            return LEAST
-        return HINTED if capacity is None else max(LEAST, (most - amount + 1) / (most - least + 1))
+        unknown = HINTED if capacity is None else max(LEAST, (capacity - amount + 1) / (capacity + 1))
+        belief = self._beliefs.get(direction[0])
+        if belief is None:
+            return unknown
+        holds = left(now - now % STEP - belief.at)
+        return max(
+            LEAST,
+            holds * _known(_seen(belief.bounds(capacity), direction[1], capacity), amount, capacity)
+            + (1 - holds) * unknown,
+        )
 
     def penalty(self, direction: Direction, amount: Amount, capacity: Amount | None, now: Timestamp) -> int:
         """Cost units for each base unit of a lock of `amount` over this hop, `HOP` or more."""
@@ -134,15 +135,11 @@ class Liquidity:
     # -- within
 
     def _range(self, direction: Direction, capacity: Amount | None, now: Timestamp) -> tuple[int, int | None]:
-        """Bounds of the balance on this direction's side."""
-        channel_id, side = direction
-        belief = self._beliefs.get(channel_id)
-        if belief is None:
-            return 0, capacity
-        least, most = belief.bounds(capacity, now)
-        if side is Side.A or capacity is None or most is None:
-            return least, most
-        return capacity - most, capacity - least
+        """Bounds of the balance on this direction's side, as far as they have not faded."""
+        belief = self._beliefs.get(direction[0])
+        return (
+            (0, capacity) if belief is None else _seen(belief.bounds(capacity, now - belief.at), direction[1], capacity)
+        )
 
     def _learn(
         self, direction: Direction, capacity: Amount | None, now: Timestamp, least: int, most: int | None
@@ -164,15 +161,30 @@ class Liquidity:
             self._beliefs.popitem(last=False)
 
 
+def left(age: int) -> float:
+    """How much of what was learned so long ago holds: halved once per `HALF_LIFE`, along straight lines between."""
+    halvings, rest = divmod(max(age, 0), HALF_LIFE)
+    return float(2.0**-halvings * (1 - rest / (2 * HALF_LIFE)))
+
+
+def _seen(bounds: tuple[int, int | None], side: Side, capacity: Amount | None) -> tuple[int, int | None]:
+    """Side A's bounds as those of `side`."""
+    least, most = bounds
+    return (least, most) if side is Side.A or capacity is None or most is None else (capacity - most, capacity - least)
+
+
+def _known(bounds: tuple[int, int | None], amount: int, capacity: Amount | None) -> float:
+    """The chance of `amount` between bounds that hold."""
+    least, most = bounds
+    if amount <= least:
+        return 1.0
+    if most is not None and amount > most:
+        return 0.0
+    return HINTED if capacity is None or most is None else (most - amount + 1) / (most - least + 1)
+
+
 def _faded(weight: int, age: int) -> int:
-    """`weight` halved once per `HALF_LIFE` of age, along straight lines between; integers, rounded down."""
+    """As `left`, of an integer, rounded down."""
     halvings, rest = divmod(max(age, 0), HALF_LIFE)
     start = weight >> min(halvings, 128)
     return start - start * rest // (2 * HALF_LIFE)
-
-
-def _risen(weight: int, age: int) -> int:
-    """What a bound without a capacity has risen by: doubled every `HALF_LIFE`; no more than 128 times."""
-    halvings, rest = divmod(max(age, 0), HALF_LIFE)
-    start = weight << min(halvings, 128)
-    return start + start * rest // HALF_LIFE - weight

@@ -30,7 +30,7 @@ from typing import Any, Final
 import numpy as np
 
 from channeld.base.units import MAX_AMOUNT, Address, Amount, ChannelId, NodeId, Seconds, Side, Timestamp
-from routing.bounds import Bound, What, indices
+from routing.bounds import Bound, What, indices, window
 from routing.cost import RISK, UNIT
 from routing.edges import Direction, Edge
 from routing.graph import Graph
@@ -259,11 +259,12 @@ class _Guide:
         self._bound: Bound | None = None
         self._blind = False
         self._off_graph: dict[NodeId, int] = dict.fromkeys(own, 0)
-        self._doubting, self._arrays = ways._liquidity is not None, None
+        self._arrays = None
+        self._window = None if ways._liquidity is None else window(ways._now)
         if ways._flat is not None:
             self._arrays = ways._flat.arrays
             peers = indices(self._arrays, own)
-            self._bound = ways._flat.bounds.get(what, peers, amount, ways._liquidity)
+            self._bound = ways._flat.bounds.get(what, peers, amount, ways._liquidity, ways._now)
         self._follow(ways._hints)
 
     def rest(self, node: NodeId) -> int | None:
@@ -292,7 +293,7 @@ class _Guide:
             return []
         at: Any = arrays.into(number)
         if len(at) > FEW and not self._blind:
-            cost = arrays.bound(at, float(label.amount), doubting=self._doubting)
+            cost = arrays.bound(at, float(label.amount), window=self._window)
             cost *= UNIT
             cost += self._bound.steps[arrays.source[at]] * float(self._bound.unit)
             most = np.finfo(float).max if ceiling is None else (ceiling - label.cost) * _UP

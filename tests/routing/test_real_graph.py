@@ -108,6 +108,9 @@ def _change(graph: Graph, chance: random.Random, channel_id: Any, now: Timestamp
             ppm = min(1_000_000, round(policy.fee_ppm * chance.uniform(0.5, 1.5)))
             later = Timestamp(max(policy.timestamp, now) + 1)
             graph.set_policy(channel_id, side, replace(policy, fee_ppm=ppm, timestamp=later))
+    channel = graph.channel(channel_id)
+    if channel is not None and chance.random() < 0.3:
+        graph.resize(channel_id, Amount(round(channel.capacity * chance.uniform(0.5, 1.5))))
 
 
 @pytest.mark.parametrize("name", ["max_hops", "max_expiry_delta", "max_fee"])
