@@ -27,7 +27,7 @@ from channeld.base.units import ChannelId, NodeId, Side
 from routing.cost import HOP, RISK, UNIT, WEIGHT
 from routing.edges import Edge
 from routing.fees import PER_MILLION
-from routing.liquidity import HALF_LIFE, LEAST, STEP, Belief
+from routing.liquidity import HALF_LIFE, LEAST, STEP, Belief, Liquidity
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int32]
@@ -112,6 +112,8 @@ class Arrays:
         self.since: Floats = np.zeros(_FIRST)
         self.known: NDArray[np.bool_] = np.zeros(_FIRST, bool)
         """Whether anything was learned of its balance."""
+        self.teacher: Liquidity | None = None
+        """Whose beliefs these are."""
         self._slots: dict[ChannelId, int] = {}
         self._free: list[int] = []
         self._known: set[ChannelId] = set()
@@ -130,6 +132,8 @@ class Arrays:
         self.version += 1
         if _may_be_cheaper(before, edge):
             self.cheaper.add(at)
+        if before is None and self.teacher is not None and (belief := self.teacher.belief(edge.channel_id)) is not None:
+            self.learn([(edge.channel_id, belief)])
 
     def drop(self, channel_id: ChannelId) -> None:
         """Forget a channel; its place is for the next."""
@@ -143,7 +147,7 @@ class Arrays:
         if len(self._free) > len(self._slots) + _FIRST:
             self._compact()
 
-    def learn(self, beliefs: Iterable[tuple[ChannelId, Belief]]) -> None:
+    def learn(self, beliefs: Iterable[tuple[ChannelId, Belief | None]]) -> None:
         """Something is known of these channels' balances: how unlikely an amount is, is not said by capacity alone."""
         for channel_id, belief in beliefs:
             slot = self._slots.get(channel_id)
@@ -155,13 +159,28 @@ class Arrays:
                 self.doubt[here] = self.doubt[there] = 0.0
             self.cheaper.add(here)
             self.cheaper.add(there)
-            if belief.most is None or belief.capacity is None or float(belief.capacity) != self.capacity[here]:
+            if (
+                belief is None
+                or belief.most is None
+                or belief.capacity is None
+                or float(belief.capacity) != self.capacity[here]
+            ):
                 self.known[here] = self.known[there] = False
             else:
                 self.least[here], self.held[here] = belief.least, belief.most
                 self.least[there], self.held[there] = belief.capacity - belief.most, belief.capacity - belief.least
                 self.since[here] = self.since[there] = belief.at
                 self.known[here] = self.known[there] = True
+
+    def forget(self) -> None:
+        """Nothing is known any more of any balance."""
+        known, self._known = self._known, set()
+        for slot in map(self._slots.__getitem__, known):
+            for at in (2 * slot, 2 * slot + 1):
+                self.known[at], self.least[at], self.since[at], self.held[at] = False, 0.0, 0.0, self.capacity[at]
+                if (edge := self.edges[at]) is not None:
+                    self._fill(at, edge)
+        self.version += 1
 
     # -- a search
 
@@ -282,13 +301,10 @@ class Arrays:
     def _compact(self) -> None:
         """Number nodes and channels anew, without those that are gone."""
         fresh = Arrays()
-        fresh._known = self._known
-        for at, edge in enumerate(self.edges):
+        fresh.teacher = self.teacher
+        for edge in self.edges:
             if edge is not None:
                 fresh.set(edge)
-                slot = fresh._slots[edge.channel_id]
-                for name in _BALANCES:
-                    getattr(fresh, name)[2 * slot + edge.side] = getattr(self, name)[at]
         fresh.version, fresh.renumbered = self.version + 1, self.renumbered + 1
         self.__dict__.update(fresh.__dict__)
 

@@ -26,7 +26,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import dijkstra
 
-from channeld.base.units import Amount, Timestamp
+from channeld.base.units import Amount, NodeId, Timestamp
 from routing.arrays import WINDOW, Arrays, Floats, Numbers
 from routing.cost import UNIT
 from routing.liquidity import Liquidity
@@ -76,6 +76,8 @@ class Bound:
 
 class _Key(NamedTuple):
     what: What
+    payer: int
+    """No way leads through it again; -1 if gossip does not know it."""
     peers: frozenset[int]
     amount: int
     top: int
@@ -93,17 +95,24 @@ class Bounds:
 
     def __init__(self, arrays: Arrays) -> None:
         self._arrays = arrays
-        self._teacher: Liquidity | None = None
         self._learned = 0
         self._kept: OrderedDict[_Key, Bound] = OrderedDict()
 
     def get(
-        self, what: What, peers: frozenset[int], amount: Amount, liquidity: Liquidity | None, now: Timestamp
+        self,
+        what: What,
+        payer: NodeId,
+        peers: Iterable[NodeId],
+        amount: Amount,
+        liquidity: Liquidity | None,
+        now: Timestamp,
     ) -> Bound:
         """From the nodes `peers`, to which the payer pays without a cost of its own, for locks of `amount` or more."""
         if liquidity is not None:
             self.learn(liquidity)
-        key = _Key(what, peers, *_range(amount), None if liquidity is None else window(now))
+        nodes = self._arrays.nodes
+        known = frozenset(nodes[name] for name in peers if name in nodes)
+        key = _Key(what, nodes.get(payer, -1), known, *_range(amount), None if liquidity is None else window(now))
         found = self._kept.pop(key, None)
         if found is None or not self._is_lowered(key, found):
             found = self._made(key)
@@ -118,12 +127,16 @@ class Bounds:
 
     def learn(self, liquidity: Liquidity) -> None:
         """Take in what was learned since the last time: such channels are not doubted by their capacity alone."""
-        missed = liquidity.version - self._learned if self._teacher is liquidity else len(liquidity.recent) + 1
+        if self._arrays.teacher is not liquidity:
+            self._arrays.forget()
+            self.clear()
+            self._arrays.teacher, self._learned = liquidity, -1
+        missed = liquidity.version - self._learned
         if missed > len(liquidity.recent):
             self._arrays.learn(liquidity.export())
         else:
             self._arrays.learn(islice(liquidity.recent, len(liquidity.recent) - missed, None))
-        self._teacher, self._learned = liquidity, liquidity.version
+        self._learned = liquidity.version
 
     def _made(self, key: _Key) -> Bound:
         arrays, order, count = self._arrays, self._arrays.order, len(self._arrays.names)
@@ -183,6 +196,8 @@ class Bounds:
                 cost = np.ones(len(arrays.most[at]))
             cost[arrays.most[at] < amount] = np.inf
         cost[arrays.least_lock[at] > key.top] = np.inf
+        if key.payer >= 0:
+            cost[arrays.out_of(key.payer) if isinstance(at, slice) else arrays.source[at] == key.payer] = np.inf
         np.floor(cost, out=cost)
         np.minimum(cost, MOST_STEPS, out=cost, where=cost != np.inf)
         return cost
@@ -191,11 +206,6 @@ class Bounds:
 def window(now: Timestamp) -> int:
     """The first second of the time that this one is in, for which one bound holds."""
     return now - now % WINDOW
-
-
-def indices(arrays: Arrays, names: Iterable[Any]) -> frozenset[int]:
-    """The numbers of those nodes that the graph knows."""
-    return frozenset(arrays.nodes[name] for name in names if name in arrays.nodes)
 
 
 def _range(amount: int) -> tuple[int, int]:

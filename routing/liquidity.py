@@ -66,13 +66,13 @@ class Belief:
 class Liquidity:
     """The memory of a payer, bounded: what was learned longest ago goes first. Mutable; one owner.
 
-    `version` counts what was learned, and `recent` holds the last of it.
+    `version` counts what was learned or forgotten, and `recent` holds the last of it: beliefs, None where none is left.
     """
 
     def __init__(self, beliefs: Iterable[tuple[ChannelId, Belief]] = (), *, max_channels: int = MAX_CHANNELS) -> None:
         """`beliefs`: as `export` gave them, oldest first."""
         self.version = 0
-        self.recent: deque[tuple[ChannelId, Belief]] = deque(maxlen=RECENT)
+        self.recent: deque[tuple[ChannelId, Belief | None]] = deque(maxlen=RECENT)
         self._max_channels = max_channels
         self._beliefs: OrderedDict[ChannelId, Belief] = OrderedDict()
         for channel_id, belief in beliefs:
@@ -84,6 +84,9 @@ class Liquidity:
     def export(self) -> tuple[tuple[ChannelId, Belief], ...]:
         """Everything known, oldest first."""
         return tuple(self._beliefs.items())
+
+    def belief(self, channel_id: ChannelId) -> Belief | None:
+        return self._beliefs.get(channel_id)
 
     # -- learning
 
@@ -158,7 +161,9 @@ class Liquidity:
         self._beliefs[channel_id] = belief
         self._beliefs.move_to_end(channel_id)
         while len(self._beliefs) > self._max_channels:
-            self._beliefs.popitem(last=False)
+            oldest, _ = self._beliefs.popitem(last=False)
+            self.version += 1
+            self.recent.append((oldest, None))
 
 
 def left(age: int) -> float:

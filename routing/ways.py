@@ -30,7 +30,7 @@ from typing import Any, Final
 import numpy as np
 
 from channeld.base.units import MAX_AMOUNT, Address, Amount, ChannelId, NodeId, Seconds, Side, Timestamp
-from routing.bounds import Bound, What, indices, window
+from routing.bounds import Bound, What, window
 from routing.cost import RISK, UNIT
 from routing.edges import Direction, Edge
 from routing.graph import Graph
@@ -263,8 +263,7 @@ class _Guide:
         self._window = None if ways._liquidity is None else window(ways._now)
         if ways._flat is not None:
             self._arrays = ways._flat.arrays
-            peers = indices(self._arrays, own)
-            self._bound = ways._flat.bounds.get(what, peers, amount, ways._liquidity, ways._now)
+            self._bound = ways._flat.bounds.get(what, ways.source, own, amount, ways._liquidity, ways._now)
         self._follow(ways._hints)
 
     def rest(self, node: NodeId) -> int | None:

@@ -1,7 +1,7 @@
 """What our payments have taught of others' balances, kept across restarts.
 
 It is written down now and then by a task of its own, off the path of payments: what a crash forgets of the last minute
-is learned again. What is no belief any more (`routing.liquidity` keeps so many) goes when all is written at once.
+is learned again.
 """
 
 from __future__ import annotations
@@ -61,8 +61,11 @@ class Learning:
         self._saved = version
 
 
-def _write(batch: Batch, beliefs: Iterable[tuple[ChannelId, Belief]]) -> None:
+def _write(batch: Batch, beliefs: Iterable[tuple[ChannelId, Belief | None]]) -> None:
     for channel, belief in beliefs:
+        if belief is None:
+            batch.add("DELETE FROM beliefs WHERE channel = ?", channel)
+            continue
         capacity = None if belief.capacity is None else wide(belief.capacity)
         most = None if belief.most is None else wide(Amount(belief.most))
         batch.add(
