@@ -29,6 +29,7 @@ from scipy.sparse.csgraph import dijkstra
 from channeld.base.units import Amount, NodeId, Timestamp
 from routing.arrays import WINDOW, Arrays, Floats, Numbers
 from routing.cost import UNIT
+from routing.edges import Direction
 from routing.liquidity import Liquidity
 
 STEPS: Final = 16
@@ -79,6 +80,8 @@ class _Key(NamedTuple):
     payer: int
     """No way leads through it again; -1 if gossip does not know it."""
     peers: frozenset[int]
+    closed: frozenset[int]
+    """Directions not to be used."""
     amount: int
     top: int
     """The bound serves payments of `amount` to this much."""
@@ -103,6 +106,7 @@ class Bounds:
         what: What,
         payer: NodeId,
         peers: Iterable[NodeId],
+        closed: Iterable[Direction],
         amount: Amount,
         liquidity: Liquidity | None,
         now: Timestamp,
@@ -112,7 +116,8 @@ class Bounds:
             self.learn(liquidity)
         nodes = self._arrays.nodes
         known = frozenset(nodes[name] for name in peers if name in nodes)
-        key = _Key(what, nodes.get(payer, -1), known, *_range(amount), None if liquidity is None else window(now))
+        shut = frozenset(at for one in closed if (at := self._arrays.place(*one)) is not None)
+        key = _Key(what, nodes.get(payer, -1), known, shut, *_range(amount), None if liquidity is None else window(now))
         found = self._kept.pop(key, None)
         if found is None or not self._is_lowered(key, found):
             found = self._made(key)
@@ -196,6 +201,9 @@ class Bounds:
                 cost = np.ones(len(arrays.most[at]))
             cost[arrays.most[at] < amount] = np.inf
         cost[arrays.least_lock[at] > key.top] = np.inf
+        if key.closed:
+            shut = np.array(sorted(key.closed), np.int32)
+            cost[shut if isinstance(at, slice) else np.isin(at, shut)] = np.inf
         if key.payer >= 0:
             cost[arrays.out_of(key.payer) if isinstance(at, slice) else arrays.source[at] == key.payer] = np.inf
         np.floor(cost, out=cost)

@@ -263,7 +263,8 @@ class _Guide:
         self._window = None if ways._liquidity is None else window(ways._now)
         if ways._flat is not None:
             self._arrays = ways._flat.arrays
-            self._bound = ways._flat.bounds.get(what, ways.source, own, amount, ways._liquidity, ways._now)
+            closed = [*ways._exclude, *(one for one, short in ways._short.items() if amount >= short)]
+            self._bound = ways._flat.bounds.get(what, ways.source, own, closed, amount, ways._liquidity, ways._now)
         self._follow(ways._hints)
 
     def rest(self, node: NodeId) -> int | None:

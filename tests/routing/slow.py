@@ -7,12 +7,13 @@ where limits bind, no longer in hops or time makes another needless; so what it 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from heapq import heappop, heappush
 from itertools import count
 
 from channeld.base.units import Address, Amount, NodeId, Seconds, Timestamp
 from routing.cost import RISK, UNIT
+from routing.edges import Direction
 from routing.graph import Graph
 from routing.liquidity import Liquidity
 from routing.ways import OwnChannel
@@ -35,6 +36,8 @@ def slowest_best(
     max_hops: int | None = None,
     max_expiry_delta: int | None = None,
     liquidity: Liquidity | None = None,
+    exclude: Collection[Direction] = (),
+    short: Mapping[Direction, Amount] | None = None,
 ) -> Found | None:
     """The cheapest way, or None if there is none within the limits."""
     most: dict[NodeId, int] = defaultdict(int)
@@ -58,6 +61,9 @@ def slowest_best(
         reached = [((cost, due, expiry, hops + 1), source)] if most[node] >= due else []
         for edge in graph.edges_into(node, token):
             policy = edge.policy
+            direction = edge.channel_id, edge.side
+            if direction in exclude or due >= (short or {}).get(direction, due + 1):
+                continue
             if edge.source == source or policy is None or not edge.carries(due) or policy.min_lock > amount:
                 continue
             sent = due + policy.fee(due)

@@ -8,6 +8,7 @@ import pytest
 
 from channeld.base.units import Amount, Seconds, Side, Timestamp
 from routing import arrays, bounds
+from routing.edges import Direction
 from routing.graph import Graph
 from routing.liquidity import Liquidity
 from routing.search import NoRoute, find_route
@@ -48,6 +49,11 @@ class Life:
             learn((name, self.chance.choice(list(Side))), amount, capacity, Timestamp(self.now))
         self.now += self.chance.choice((1, 1, 30, 700, 20_000))
 
+    def some(self, most: int) -> list[Direction]:
+        """Directions of channels, mostly none."""
+        made = [(channel_id(number), side) for number in range(1, self.made + 1) for side in Side]
+        return self.chance.sample(made, min(len(made), self.chance.choice((0, 0, most))))
+
     def _join(self) -> None:
         a, b = self.chance.sample(NODES, 2)
         there, back = (toll(self._toll(), self._ppm(), timestamp=Timestamp(self.now)) for _ in range(2))
@@ -80,6 +86,8 @@ def test_an_answer_is_what_a_search_without_memory_finds(seed: int, monkeypatch:
             "own_channels": mine[: life.chance.choice((1, 2, 2))],
             "now": Timestamp(life.now),
             "liquidity": life.learned,
+            "exclude": frozenset(life.some(2)),
+            "short": {direction: Amount(AMOUNT + life.chance.randrange(2_000)) for direction in life.some(2)},
         }
         best = slowest_best(life.graph, **what)  # type: ignore[arg-type]
         try:
