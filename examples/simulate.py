@@ -31,7 +31,7 @@ from channeld.base.units import Amount, NodeId, Seconds, Side, Timestamp
 from routing.cost import HOP
 from routing.edges import Direction, Edge
 from routing.graph import Graph
-from routing.liquidity import Liquidity
+from routing.liquidity import HALF_LIFE, Liquidity
 from routing.search import NoRoute, Route, find_route, route_over
 from routing.splitting import Ask, find_parts
 from routing.ways import OwnChannel
@@ -43,8 +43,8 @@ SIZES: Final = {"small": 10**6, "medium": 10**8, "large": 10**9}
 MAX_ATTEMPTS: Final = 10
 GAP: Final = 30
 """Seconds from one payment to the next."""
-STRANGERS: Final = 0.001
-"""Share of the channels over which strangers pay between two payments, whatever fits: of half of them in six hours."""
+STRANGERS: Final = 1 - 0.5 ** (GAP / HALF_LIFE)
+"""Share of the channels that strangers have used between two payments: nothing is known of them any more."""
 EXPIRY: Final = Seconds(900)
 
 
@@ -61,7 +61,7 @@ class World:
             here = self._share(spread) if payer not in (channel.node_a, channel.node_b) else 0.5
             self.balance[channel.channel_id, Side.A] = held = round(channel.capacity * here)
             self.balance[channel.channel_id, Side.B] = channel.capacity - held
-        self._payer = payer
+        self._payer, self._spread = payer, spread
 
     def _share(self, spread: str) -> float:
         if spread == "even":
@@ -73,10 +73,9 @@ class World:
         """Strangers pay each other."""
         for channel in self._chance.sample(self._channels, round(len(self._channels) * STRANGERS)):
             if self._payer not in (channel.node_a, channel.node_b):
-                side = self._chance.choice((Side.A, Side.B))
-                self.move(
-                    (channel.channel_id, side), round(self.balance[channel.channel_id, side] * self._chance.random())
-                )
+                here = round(channel.capacity * self._share(self._spread))
+                self.balance[channel.channel_id, Side.A] = here
+                self.balance[channel.channel_id, Side.B] = channel.capacity - here
 
     def move(self, direction: Direction, amount: int) -> None:
         channel_id, side = direction

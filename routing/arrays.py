@@ -8,11 +8,10 @@ Every number here errs to the side of *cheaper*: floats round, amounts may have 
 only makes a search slower, while one that is too high would make it wrong. A direction costs, for a lock of `amount`,
 at least
 
-    flat + amount * (rate + amount * doubt)        base units
+    flat + amount * (rate + HOP + WEIGHT * -ln(1 - amount * doubt))        base units
 
-with fee and lock time in the first two and in `doubt` how unlikely it is to have the amount, as long as nothing has
-been learned about its channel (`learn`); then the doubt is what is left of that. And it carries `most` at most.
-"""
+with fee and lock time in the first two, and the doubt whether it has the amount in the last. Of a channel that
+something was learned of (`learn`), what is left of that is counted instead. And a direction carries `most` at most."""
 
 from __future__ import annotations
 
@@ -35,6 +34,7 @@ Numbers = NDArray[np.int32]
 LOGGED: Final = 4_096
 WINDOW: Final = 10 * STEP
 """Seconds of chain time for which one bound of what was learned holds, as it fades."""
+LARGE: Final = 0.3
 _FIRST: Final = 64
 _RISK: Final = RISK / UNIT
 _FLOATS: Final = ("flat", "rate", "doubt", "least_lock", "most", "toll_flat", "toll_rate", "delta")
@@ -209,7 +209,7 @@ class Arrays:
         """
         rate = self.rate[at]
         if window is not None:
-            rate = rate + (HOP / UNIT + amount * self.doubt[at])
+            rate = rate + (HOP / UNIT + WEIGHT / UNIT * _nats(amount * self.doubt[at]))
         cost: Floats = self.flat[at] + amount * rate
         if window is not None:
             some = np.flatnonzero(self.known[at])
@@ -289,7 +289,7 @@ class Arrays:
         self.most[at] = np.nextafter(float(most), np.inf)
         self.least_lock[at] = np.nextafter(float(policy.min_lock), 0.0)
         unknown = edge.capacity is not None and edge.channel_id not in self._known
-        self.doubt[at] = WEIGHT / UNIT / (edge.capacity + 1) if unknown and edge.capacity is not None else 0.0
+        self.doubt[at] = 1 / (edge.capacity + 1) if unknown and edge.capacity is not None else 0.0
 
     def _grow(self, size: int) -> None:
         for name in ("source", "target", *_FLOATS, *_BALANCES):
@@ -321,6 +321,14 @@ class Arrays:
         into_at = np.searchsorted(self.target[into], np.arange(count + 1)).astype(np.int32)
         out_at = np.searchsorted(self.source[by_pair], np.arange(count + 1)).astype(np.int32)
         return Order(by_pair, self.target[by_pair], out_at, pair_at, at, self.target[by_pair[pair_at]], into, into_at)
+
+
+def _nats(shares: Floats) -> Floats:
+    """At least -ln(1 - share): of small ones the first terms of the series, as a logarithm of all takes too long."""
+    found: Floats = shares * (1 + shares * (1 / 2 + shares * (1 / 3 + shares / 4)))
+    large = np.flatnonzero(shares > LARGE)
+    found[large] = -np.log(np.maximum(1 - shares[large], LEAST))
+    return found
 
 
 def _may_be_cheaper(before: Edge | None, after: Edge) -> bool:

@@ -110,15 +110,25 @@ class Bounds:
         amount: Amount,
         liquidity: Liquidity | None,
         now: Timestamp,
+        *,
+        exact: bool = False,
     ) -> Bound:
-        """From the nodes `peers`, to which the payer pays without a cost of its own, for locks of `amount` or more."""
+        """From the nodes `peers`, to which the payer pays without a cost of its own, for locks of `amount` or more.
+
+        Args:
+            exact: made for this very amount, as things are now; else one that was kept will do, which may be for a
+                little less and may not know what has become dearer since.
+        """
         if liquidity is not None:
             self.learn(liquidity)
         nodes = self._arrays.nodes
         known = frozenset(nodes[name] for name in peers if name in nodes)
         shut = frozenset(at for one in closed if (at := self._arrays.place(*one)) is not None)
-        key = _Key(what, nodes.get(payer, -1), known, shut, *_range(amount), None if liquidity is None else window(now))
+        time = None if liquidity is None else window(now)
+        key = _Key(what, nodes.get(payer, -1), known, shut, *_range(amount), time)
         found = self._kept.pop(key, None)
+        if exact:
+            return self._made(key._replace(amount=amount, top=amount))
         if found is None or not self._is_lowered(key, found):
             found = self._made(key)
         self._kept[key] = found

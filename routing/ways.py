@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Any, Final
 
@@ -38,12 +38,16 @@ from routing.liquidity import Liquidity
 
 MAX_LABELS: Final = 256
 """Labels a node may have; only a graph made to be slow has more, and then cheaper ones still come first."""
-MAX_LOOKS: Final = 10_000
+MAX_LOOKS: Final = 4_000
 """Labels one search looks at, all nodes together; a search within limits on a real graph looks at some thousands."""
+HARD: Final = 40
+"""A search that looks at more is begun again with bounds for its very amount, made anew: those that were kept do not
+know what was learned of hops that have just refused it."""
 FEW: Final = 12
 """So many directions are looked at one by one sooner than by numpy."""
 FEES: Final = 64
-"""A way whose fees are less than this part of the amount is found at once."""
+"""A channel of ours that has no more than this part of the amount left over for fees is looked at apart."""
+_DOWN: Final = 1 - 2.0**-50
 _UP: Final = 1 + 2.0**-24
 """As `bounds._DOWN`."""
 
@@ -116,15 +120,16 @@ class Ways:
         for hint in hints:
             into[hint.target].append(hint)
         self.source, self.target, self.amount, self.final_expiry_delta = source, target, amount, final_expiry_delta
-        self.own, self._hints, self._exclude, self._short = dict(own), dict(into), exclude, short
-        self._liquidity, self._now = liquidity, now
+        self.own, self.hints, self._exclude, self._short = dict(own), dict(into), exclude, short
+        self.liquidity, self.now = liquidity, now
+        self.closed = [*exclude, *(direction for direction, most in short.items() if amount >= most)]
         self._knows = graph.knows(target, token)
         self._free: dict[bool, Label | None] = {}
         """The best without limits; by whether our own channels may be used for more than they hold."""
-        self._flat = graph.flat(token)
+        self.flat = graph.flat(token)
 
     def knows_payee(self) -> bool:
-        return self.target in self.own or self.target in self._hints or self._knows
+        return self.target in self.own or self.target in self.hints or self._knows
 
     def best(self, limits: Limits) -> Label | None:
         """The optimum within `limits`: first without those on fees, hops and time, then, if it breaks them, with."""
@@ -137,19 +142,13 @@ class Ways:
 
     # -- the search
 
-    def _search(self, limits: Limits) -> Label | None:
-        guide = _Guide(self, What.COST, self.amount, limits.own_short)
+    def _search(self, limits: Limits, *, exact: bool = False) -> Label | None:
+        rest = _Rest(self, limits, exact=exact)
         start = Label(0, self.amount, self.final_expiry_delta, (), self.target, ())
-        first = guide.rest(start.node)
+        first = rest.of(start)
         if first is None:
             return None
-        ceiling = None if limits.bind else self._ceiling(guide, limits.own_short)
-        guides = []
-        if ceiling is None:  # by what our own channels hold, if by nothing else, a way may be too dear
-            most = None if limits.own_short else max(mine[-1].spendable for mine in self.own.values()) - self.amount
-            fee = min((one for one in (most, limits.fee) if one is not None), default=None)
-            limits = replace(limits, fee=fee)
-            guides = [_Guide(self, what, self.amount, limits.own_short) for what in (What.FEE, What.HOPS, What.TIME)]
+        ceiling = None if limits.bind else self._ceiling(rest, limits.own_short)
         bounded = limits.hops is not None or limits.expiry is not None
         settled: dict[NodeId, list[Label]] = defaultdict(list)
         heap = [(start.rank(first), start)]
@@ -163,28 +162,24 @@ class Ways:
                 continue
             known.append(label)
             looks += 1
-            for farther in self._extend(label, guide, limits.own_short, ceiling):
-                rest = 0 if farther.own is not None else guide.rest(farther.node)
+            if looks == HARD and not exact:
+                return self._search(limits, exact=True)
+            for farther in self._extend(label, rest, limits.own_short, ceiling):
+                left = rest.of(farther)
                 if (
-                    rest is None
-                    or (ceiling is not None and farther.cost + rest > ceiling)
+                    left is None
                     or farther.amount > MAX_AMOUNT
+                    or (ceiling is not None and farther.cost + left > ceiling)
                 ):
                     continue
-                if guides and self._too_much(farther, limits, guides):
-                    continue
                 if farther.own is not None or not _dominated(farther, settled[farther.node], bounded):
-                    heappush(heap, (farther.rank(rest), farther))
+                    heappush(heap, (farther.rank(left), farther))
         return None
 
-    def _ceiling(self, guide: _Guide, own_short: bool) -> int | None:
-        """What some way costs, or None. It is the one that the bound followed; often a hop of that can carry the
-        amount, but not with the fees on top, and then the one that a bound at a little more follows."""
-        found = self._priced(guide, own_short)
-        if found is None:
-            more = Amount(self.amount + self.amount // FEES + 1)
-            found = self._priced(_Guide(self, What.COST, more, own_short), own_short)
-        return found
+    def _ceiling(self, rest: _Rest, own_short: bool) -> int | None:
+        """What the way costs that a bound's own search found, if one can carry the payment."""
+        found = (self._priced(guide, own_short) for guide in rest.guides)
+        return min((cost for cost in found if cost is not None), default=None)
 
     def _priced(self, guide: _Guide, own_short: bool) -> int | None:
         """What the way costs that the bound's own search found, if it can carry the payment."""
@@ -199,19 +194,19 @@ class Ways:
         return label.cost
 
     def _edges_into(self, node: NodeId) -> Iterator[Edge]:
-        if self._flat is not None and (number := self._flat.arrays.nodes.get(node)) is not None:
-            arrays = self._flat.arrays
+        if self.flat is not None and (number := self.flat.arrays.nodes.get(node)) is not None:
+            arrays = self.flat.arrays
             for at in arrays.into(number).tolist():
                 if (edge := arrays.edges[at]) is not None:
                     yield edge
 
-    def _extend(self, label: Label, guide: _Guide, own_short: bool, ceiling: int | None) -> Iterator[Label]:
+    def _extend(self, label: Label, rest: _Rest, own_short: bool, ceiling: int | None) -> Iterator[Label]:
         """The ways one hop longer: by our own cheapest sufficient channel, which ends it, and by others' edges."""
         own = self._first(label, own_short)
         if own is not None:
             trail = (*label.trail, own.channel_id)
             yield Label(label.cost, label.amount, label.expiry, trail, self.source, label.edges, own)
-        for edge in (*guide.promising(label, ceiling), *self._hints.get(label.node, ())):
+        for edge in (*rest.promising(label, ceiling), *self.hints.get(label.node, ())):
             if edge.source != self.source:
                 farther = self._over(label, edge)
                 if farther is not None:
@@ -233,19 +228,81 @@ class Ways:
         kept = policy.fee(amount)
         due = Amount(amount + kept)
         cost = label.cost + kept * UNIT + due * policy.expiry_delta * RISK
-        if self._liquidity is not None:
-            cost += amount * self._liquidity.penalty(direction, amount, edge.capacity, self._now)
+        if self.liquidity is not None:
+            cost += amount * self.liquidity.penalty(direction, amount, edge.capacity, self.now)
         expiry = Seconds(label.expiry + policy.expiry_delta)
         return Label(cost, due, expiry, (*label.trail, edge.channel_id), edge.source, (*label.edges, edge))
 
-    def _too_much(self, label: Label, limits: Limits, guides: list[_Guide]) -> bool:
+
+class _Rest:
+    """What the rest of a way costs at least, back to the payer; None where no rest keeps within the limits.
+
+    Some of our channels have just the amount and little for fees: whether they can still be used depends on what a
+    label must be sent already, and on what fees there must be before it. They have a bound of their own, or every
+    search would be led to them in vain. Within limits there are bounds in fees, hops and time too.
+    """
+
+    def __init__(self, ways: Ways, limits: Limits, *, exact: bool) -> None:
+        self._limits, self._amount, self._ways = limits, ways.amount, ways
+        more = ways.amount + ways.amount // FEES + 1
+        most = {peer: mine[-1].spendable for peer, mine in ways.own.items() if mine[-1].spendable >= ways.amount}
+        if limits.own_short:
+            ample, tight = set(ways.own), set[NodeId]()
+        else:
+            ample = {peer for peer, room in most.items() if room >= more}
+            tight = set(most) - ample
+        self._tightest = max((most[peer] for peer in tight), default=Amount(0))
+        self._ample = _Guide(ways, What.COST, ample, exact=exact)
+        self._tight = None
+        if tight:
+            self._tight = _Guide(ways, What.COST, tight, exact=exact), _Guide(ways, What.FEE, tight)
+        some = ample | tight
+        self._limited = [_Guide(ways, what, some) for what in (What.FEE, What.HOPS, What.TIME)] if limits.bind else []
+
+    @property
+    def guides(self) -> Iterator[_Guide]:
+        yield self._ample
+        if self._tight is not None:
+            yield self._tight[0]
+
+    def of(self, label: Label) -> int | None:
+        if label.own is not None:
+            return None if self._limited and _breaks(label, self._amount, self._limits) else 0
+        least = self._ample.rest(label.node)
+        if self._tight is not None:
+            fee = self._tight[1].rest(label.node)
+            if fee is not None and label.amount + fee <= self._tightest:
+                other = self._tight[0].rest(label.node)
+                least = other if least is None or (other is not None and other < least) else least
+        return None if least is None or (self._limited and self._too_much(label)) else least
+
+    def promising(self, label: Label, ceiling: int | None) -> list[Edge]:
+        """Directions into the label's node over which a way of at most `ceiling` may come."""
+        flat = self._ways.flat
+        number = None if flat is None else flat.arrays.nodes.get(label.node)
+        if flat is None or number is None:
+            return []
+        arrays = flat.arrays
+        at: Any = arrays.into(number)
+        if len(at) > FEW:
+            cost = arrays.bound(at, float(label.amount), window=self._ample.window)
+            cost *= UNIT
+            sources = arrays.source[at]
+            left = self._ample.steps(sources)
+            if self._tight is not None:
+                fits = label.amount * _DOWN + self._tight[1].steps(sources) <= self._tightest
+                left = np.minimum(left, np.where(fits, self._tight[0].steps(sources), np.inf))
+            most = np.finfo(float).max if ceiling is None else (ceiling - label.cost) * _UP
+            at = at[cost + left <= most]
+        return [edge for edge in map(arrays.edges.__getitem__, at.tolist()) if edge is not None]
+
+    def _too_much(self, label: Label) -> bool:
         """Whether no way on from `label` keeps within the limits."""
-        rests = [0, 0, 0] if label.own is not None else [guide.rest(label.node) or 0 for guide in guides]
-        fee, hops, time = rests
-        mine = 0 if label.own is not None else 1
+        fee, hops, time = (guide.rest(label.node) or 0 for guide in self._limited)
+        limits = self._limits
         return (
-            (limits.fee is not None and label.amount + fee > self.amount + limits.fee)
-            or (limits.hops is not None and len(label.trail) + mine + hops > limits.hops)
+            (limits.fee is not None and label.amount + fee > self._amount + limits.fee)
+            or (limits.hops is not None and len(label.trail) + 1 + hops > limits.hops)
             or (limits.expiry is not None and label.expiry + time > limits.expiry)
         )
 
@@ -253,19 +310,25 @@ class Ways:
 class _Guide:
     """What a way from the payer to a node costs at least, for one `Ways`, hints included."""
 
-    def __init__(self, ways: Ways, what: What, amount: Amount, own_short: bool) -> None:
-        """For locks of `amount` or more."""
-        own = {peer for peer, mine in ways.own.items() if own_short or mine[-1].spendable >= amount}
+    def __init__(self, ways: Ways, what: What, peers: set[NodeId], *, exact: bool = False) -> None:
+        """From the payer over its channels with `peers`."""
+        self.window = None if ways.liquidity is None else window(ways.now)
         self._bound: Bound | None = None
         self._blind = False
-        self._off_graph: dict[NodeId, int] = dict.fromkeys(own, 0)
+        self._off_graph: dict[NodeId, int] = dict.fromkeys(peers, 0)
         self._arrays = None
-        self._window = None if ways._liquidity is None else window(ways._now)
-        if ways._flat is not None:
-            self._arrays = ways._flat.arrays
-            closed = [*ways._exclude, *(one for one, short in ways._short.items() if amount >= short)]
-            self._bound = ways._flat.bounds.get(what, ways.source, own, closed, amount, ways._liquidity, ways._now)
-        self._follow(ways._hints)
+        if ways.flat is not None:
+            self._arrays = ways.flat.arrays
+            self._bound = ways.flat.bounds.get(
+                what, ways.source, peers, ways.closed, ways.amount, ways.liquidity, ways.now, exact=exact
+            )
+        self._follow(ways.hints)
+
+    def steps(self, nodes: Any) -> Any:
+        """As `rest`, of many nodes that gossip knows, as floats."""
+        if self._blind or self._bound is None:
+            return np.zeros(len(nodes))
+        return self._bound.steps[nodes] * float(self._bound.unit)
 
     def rest(self, node: NodeId) -> int | None:
         """In the unit of what is asked; None if no way leads to `node`."""
@@ -284,21 +347,6 @@ class _Guide:
         number = self._arrays.nodes.get(node, -1)
         while number >= 0 and (number := self._bound.before.item(number)) >= 0:
             yield self._arrays.names[number]
-
-    def promising(self, label: Label, ceiling: int | None) -> list[Edge]:
-        """Directions into the label's node over which a way of at most `ceiling` may come."""
-        arrays = self._arrays
-        number = None if arrays is None else arrays.nodes.get(label.node)
-        if arrays is None or number is None or self._bound is None:
-            return []
-        at: Any = arrays.into(number)
-        if len(at) > FEW and not self._blind:
-            cost = arrays.bound(at, float(label.amount), window=self._window)
-            cost *= UNIT
-            cost += self._bound.steps[arrays.source[at]] * float(self._bound.unit)
-            most = np.finfo(float).max if ceiling is None else (ceiling - label.cost) * _UP
-            at = at[cost <= most]
-        return [edge for edge in map(arrays.edges.__getitem__, at.tolist()) if edge is not None]
 
     def _follow(self, hints: dict[NodeId, list[Edge]]) -> None:
         """Nodes that only hints lead to. If one leads to a node that gossip knows, nothing is sure of any bound."""
