@@ -1,6 +1,6 @@
 """Payments over a real network with hidden balances: how often they arrive, after how many attempts, at what price.
 
-    python -m examples.simulate --payments 2000
+    python examples/simulate.py --payments 2000
 
 Every channel has a balance that nobody but its ends knows, and strangers keep moving them. One payer pays many payees,
 small, medium and large amounts, by each of several ways of choosing a route; each way meets the same network, the same
@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import argparse
 import random
+import sys
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import prod, sqrt
+from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
@@ -35,6 +37,8 @@ from routing.liquidity import HALF_LIFE, Liquidity
 from routing.search import NoRoute, Route, find_route, route_over
 from routing.splitting import Ask, find_parts
 from routing.ways import OwnChannel
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the network's data stand beside the benchmark
 from tests.bench import lightning
 from tests.bench.lightning import NOW, TOKEN
 
@@ -388,7 +392,7 @@ def _tell(status: Status, name: str, of: int, number: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--payments", type=int, default=1_500, help="for each way of choosing (default 1500)")
+    parser.add_argument("--payments", type=int, default=300, help="for each way of choosing (default 300)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--spread", choices=("even", "ends"), default="even", help="where hidden balances lie")
     parser.add_argument("--by", nargs="+", choices=list(choosers()), default=list(choosers()), metavar="NAME")

@@ -43,20 +43,14 @@ _BALANCES: Final = ("capacity", "least", "held", "since", "known")
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a search over all nodes reads, as long as no channel comes or goes. `n` nodes, `m` directions, `p` pairs."""
+    """What a search over all nodes reads, as long as no channel comes or goes. `n` nodes, `m` directions."""
 
-    by_pair: Numbers
-    """m: directions by source and target."""
+    by_source: Numbers
+    """m: directions by their source."""
     onward: Numbers
     """m: the target of each of these."""
     out_at: Numbers
-    """n + 1: where in `by_pair` each source begins."""
-    pair_at: Numbers
-    """p: where in `by_pair` each pair of nodes begins."""
-    at: Numbers
-    """n + 1: where among the pairs each source begins."""
-    targets: Numbers
-    """p: the target of each pair."""
+    """n + 1: where in `by_source` each source begins."""
     into: Numbers
     """m: directions by target."""
     into_at: Numbers
@@ -244,7 +238,7 @@ class Arrays:
     def out_of(self, node: int) -> Numbers:
         """Directions that lead from `node`."""
         order = self.order
-        return order.by_pair[order.out_at[node] : order.out_at[node + 1]]
+        return order.by_source[order.out_at[node] : order.out_at[node + 1]]
 
     # -- within
 
@@ -310,17 +304,12 @@ class Arrays:
 
     def _sorted(self) -> Order:
         some = np.array([at for at, edge in enumerate(self.edges) if edge is not None], np.int32)
-        source, target, count = self.source[some], self.target[some], len(self.names)
-        by_pair = some[np.lexsort((target, source))]
-        pairs = self.source[by_pair].astype(np.int64) * max(count, 1) + self.target[by_pair]
-        first = np.ones(len(pairs), bool)
-        first[1:] = pairs[1:] != pairs[:-1]
-        pair_at = np.flatnonzero(first).astype(np.int32)
-        at = np.searchsorted(self.source[by_pair[pair_at]], np.arange(count + 1)).astype(np.int32)
-        into = some[np.argsort(target, kind="stable")]
-        into_at = np.searchsorted(self.target[into], np.arange(count + 1)).astype(np.int32)
-        out_at = np.searchsorted(self.source[by_pair], np.arange(count + 1)).astype(np.int32)
-        return Order(by_pair, self.target[by_pair], out_at, pair_at, at, self.target[by_pair[pair_at]], into, into_at)
+        every = np.arange(len(self.names) + 1)
+        by_source = some[np.argsort(self.source[some], kind="stable")]
+        into = some[np.argsort(self.target[some], kind="stable")]
+        out_at = np.searchsorted(self.source[by_source], every).astype(np.int32)
+        into_at = np.searchsorted(self.target[into], every).astype(np.int32)
+        return Order(by_source, self.target[by_source], out_at, into, into_at)
 
 
 def _nats(shares: Floats) -> Floats:

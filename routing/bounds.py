@@ -156,7 +156,7 @@ class Bounds:
     def _made(self, key: _Key) -> Bound:
         arrays, order, count = self._arrays, self._arrays.order, len(self._arrays.names)
         if key.peers:
-            cost = self._steps(key, slice(0, len(arrays.edges)))[order.by_pair]
+            cost = self._steps(key, slice(0, len(arrays.edges)))[order.by_source]
             matrix = csr_matrix((cost, order.onward, order.out_at), shape=(count, count))  # parallel ones side by side
             steps, before, _ = dijkstra(matrix, indices=sorted(key.peers), return_predecessors=True, min_only=True)
         else:

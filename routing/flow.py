@@ -108,12 +108,11 @@ class Flow:
         """The nodes of the cheapest way now, and the potentials moved by it; empty if there is none."""
         if not peers:
             return []
-        costs = self._costs[self._by_pair]
-        pairs = np.minimum.reduceat(costs, self._pair_at) if len(costs) else costs
-        for (source, onward), (cost, _) in self._back.items():
-            pair = self._pair(source, onward)
-            pairs[pair] = min(pairs[pair], cost)
-        reduced = np.maximum(pairs + self._potential[self._sources] - self._potential[self._targets], 0.0)
+        costs = self._costs[self._arcs]
+        for ends, (cost, _) in self._back.items():
+            at = self._between(*ends)[0]
+            costs[at] = min(costs[at], cost)
+        reduced = np.maximum(costs + self._potential[self._sources] - self._potential[self._targets], 0.0)
         matrix = csr_matrix((reduced, self._targets, self._at), shape=(self.nodes, self.nodes))
         reached, before, _ = dijkstra(matrix, indices=sorted(peers), return_predecessors=True, min_only=True)
         if reached[target] == np.inf:
@@ -126,7 +125,7 @@ class Flow:
 
     def _push(self, source: int, onward: int) -> None:
         """One unit more from a node to the next: over the cheapest direction, or taken back from the other way."""
-        some = self._by_pair[self._slice(self._pair(source, onward))]
+        some = self._arcs[self._between(source, onward)]
         best = int(some[np.argmin(self._costs[some])])
         back = self._back.get((source, onward))
         if back is not None and back[0] < self._costs[best]:
@@ -151,7 +150,7 @@ class Flow:
         )
 
     def _used_between(self, source: int, target: int) -> list[int]:
-        some = self._by_pair[self._slice(self._pair(source, target))]
+        some = self._arcs[self._between(source, target)]
         return [one for one in some.tolist() if self._units.get(one) and one < self._count]
 
     def _cost_of_last(self, arc: int) -> float:
@@ -190,29 +189,22 @@ class Flow:
     # -- the network
 
     def _network(self, nodes: int) -> None:
-        """Pairs of nodes as scipy reads them, hints put in where their source's directions end."""
+        """All arcs as scipy reads them, by their source, hints put in where their source's directions end."""
         order = self._arrays.order
-        self._by_pair: Numbers = order.by_pair
-        self._pair_at: Any = order.pair_at
-        self._targets: Any = order.targets
-        at = np.concatenate((order.at, np.full(self.nodes - nodes, order.at[-1], np.int32)))
+        self._arcs: Numbers = order.by_source
+        self._targets: Numbers = order.onward
+        at = np.concatenate((order.out_at, np.full(self.nodes - nodes, order.out_at[-1], np.int32)))
         for number, arc in enumerate(self._extra):
-            pair = int(at[arc.source + 1])
-            place = int(self._pair_at[pair]) if pair < len(self._pair_at) else len(self._by_pair)
-            self._by_pair = np.insert(self._by_pair, place, self._count + number)
-            self._pair_at = np.insert(self._pair_at, pair, place)
-            self._pair_at[pair + 1 :] += 1
-            self._targets = np.insert(self._targets, pair, arc.target)
+            place = int(at[arc.source + 1])
+            self._arcs = np.insert(self._arcs, place, self._count + number)
+            self._targets = np.insert(self._targets, place, arc.target)
             at[arc.source + 1 :] += 1
-        self._at: Any = at
+        self._at = at
         self._sources = np.repeat(np.arange(self.nodes), np.diff(at))
         self._potential = np.zeros(self.nodes)
         self._back: dict[tuple[int, int], tuple[float, int]] = {}
 
-    def _pair(self, source: int, target: int) -> int:
+    def _between(self, source: int, target: int) -> Any:
+        """Where the arcs from one node to the next stand."""
         begin, end = int(self._at[source]), int(self._at[source + 1])
-        return begin + int(np.flatnonzero(self._targets[begin:end] == target)[0])
-
-    def _slice(self, pair: int) -> slice:
-        end = self._pair_at[pair + 1] if pair + 1 < len(self._pair_at) else len(self._by_pair)
-        return slice(int(self._pair_at[pair]), int(end))
+        return begin + np.flatnonzero(self._targets[begin:end] == target)

@@ -96,9 +96,9 @@ class Graph:
         for side in Side:
             if known is None:
                 network.add_edge(channel.node(side), channel.node(side.other), key=channel.channel_id)
-            policy = None if known is None else self.policy(channel.channel_id, side)
-            if known is None or known.capacity != channel.capacity:
-                self._set(channel, side, policy)
+                self._set(channel, side, None)
+            elif known.capacity != channel.capacity:
+                self._set(channel, side, self.policy(channel.channel_id, side))
 
     def remove(self, channel_id: ChannelId) -> None:
         """Forget a channel, and nodes left without any. Unknown ids are none of our business."""
@@ -128,10 +128,11 @@ class Graph:
         channel = self._channels.get(channel_id)
         if channel is None:
             raise Refused("unknown_channel", f"no channel {channel_id.hex()} is known")
-        known = self.policy(channel_id, side)
+        attributes = self._attributes(channel, side)
+        known = attributes["edge"].policy
         if known is not None and policy.timestamp <= known.timestamp:
             return False
-        self._set(channel, side, policy)
+        self._set(channel, side, policy, attributes)
         return True
 
     def prune(self, now: Timestamp, *, max_age: Seconds = MAX_AGE) -> tuple[ChannelId, ...]:
@@ -196,14 +197,18 @@ class Graph:
         found: dict[str, Edge] = self._tokens[channel.token].get_edge_data(here, there, channel.channel_id)
         return found
 
-    def _set(self, channel: Channel, side: Side, policy: Policy | None) -> None:
+    def _set(
+        self, channel: Channel, side: Side, policy: Policy | None, attributes: dict[str, Edge] | None = None
+    ) -> None:
+        """`attributes`: of the direction in networkx, if they are at hand."""
+        here, there = (channel.node_a, channel.node_b) if side is Side.A else (channel.node_b, channel.node_a)
         edge = Edge(
             channel_id=channel.channel_id,
             side=side,
-            source=channel.node(side),
-            target=channel.node(side.other),
+            source=here,
+            target=there,
             policy=policy,
             capacity=channel.capacity,
         )
-        self._attributes(channel, side)["edge"] = edge
+        (self._attributes(channel, side) if attributes is None else attributes)["edge"] = edge
         self._flat[channel.token].arrays.set(edge)

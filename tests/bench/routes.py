@@ -23,6 +23,7 @@ from typing import Any, Final
 import networkx as nx
 
 from channeld.base.units import Amount, NodeId, Seconds, Side, Timestamp
+from channeld.cli.daemon import COLLECT
 from routing.cost import RISK, UNIT
 from routing.edges import Edge
 from routing.graph import Graph
@@ -235,6 +236,7 @@ def _rss() -> float:
 
 def main() -> None:
     """In a process of its own: read the network, and say what that took."""
+    gc.set_threshold(*COLLECT)  # as in the daemon
     before = _rss()
     began = time.perf_counter()
     graph = lightning.load()

@@ -41,6 +41,12 @@ SAYS = {
         "payer's channel still holds 100 dollars, 0 locks pending",
         "payee's channel still holds 100 dollars, 0 locks pending",
     ),
+    "simulate.py": (
+        "payments over the real network, balances hidden",
+        "first attempt arrived, with its 95 % interval",
+        "how often an attempt of learning arrived, by how likely it was thought",
+        "how often an attempt of parts arrived, by how likely it was thought",
+    ),
     "take_a_payment_as_a_merchant.py": (
         "order-1 is paid: here is a cup of tea",
         "order-2 is paid: here is a book",
@@ -49,6 +55,8 @@ SAYS = {
     ),
 }
 """What each prints, in this order."""
+FEW = {"simulate.py": ("--payments", "30", "--by", "fixed", "learning", "parts")}
+"""Arguments, for less of the same."""
 
 
 @pytest.fixture
@@ -80,7 +88,7 @@ def test_every_example_is_run_here():
 def test_an_example_says_what_happens(name: str, place: Path):
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("CHANNELD_", "XDG_"))}
     done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / name)],
+        [sys.executable, str(ROOT / "examples" / name), *FEW.get(name, ())],
         cwd=place,
         env=kept | {"PYTHONPATH": str(ROOT), "TMPDIR": str(place)},
         stdin=subprocess.DEVNULL,
