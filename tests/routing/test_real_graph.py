@@ -18,6 +18,7 @@ from tests.bench import lightning
 from tests.bench.lightning import NOW, TOKEN
 from tests.routing.slow import Found, slowest_best
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 AMOUNT = Amount(100_000_000)
 
 
