@@ -190,6 +190,17 @@ def route_over(
     own: OwnChannel, edges: Sequence[Edge], amount: Amount, source: NodeId, final_expiry_delta: Seconds, cost: int = 0
 ) -> Route:
     """That way, over our own channel and on, priced hop by hop from the payee back."""
+    if not edges:  # to the neighbour, as most payments of a busy channel go
+        hop = Hop(
+            channel_id=own.channel_id,
+            side=own.side,
+            source=source,
+            target=own.peer,
+            amount=amount,
+            expiry_delta=final_expiry_delta,
+            fee=Amount(0),
+        )
+        return Route(hops=(hop,), cost=cost)
     first = Edge(channel_id=own.channel_id, side=own.side, source=source, target=own.peer, policy=None)
     policies = [edge.policy for edge in edges if edge.policy is not None]
     hops = tuple(

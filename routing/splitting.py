@@ -67,7 +67,7 @@ def find_parts(graph: Graph, ask: Ask, *, max_parts: int = MAX_PARTS, standing: 
         NoRoute: as `find_route` for the whole amount, when no division of it can be paid either.
     """
     alone, refusal = _alone(graph, ask)
-    if alone is not None and (max_parts == 1 or chance((alone,), ask) >= ALONE):
+    if alone is not None and (max_parts == 1 or len(alone.hops) == 1 or chance((alone,), ask) >= ALONE):
         return (alone,)
     parts = divided(graph, ask, max_parts, standing) if max_parts > 1 else None
     if parts is not None and (alone is None or chance(parts, ask) > chance((alone,), ask)):

@@ -109,10 +109,10 @@ class Lessons:
     def __init__(self, graph: Graph, liquidity: Liquidity) -> None:
         self._graph, self._liquidity = graph, liquidity
 
-    def taken(self, attempt: Attempt, now: Timestamp) -> None:
-        """The payee took it: at every hop the money has moved."""
-        for lock in locks_of(attempt)[1][1:]:
-            self._liquidity.settled(lock.direction, lock.amount, self._capacity(lock), now)
+    def taken(self, carried: Iterable[tuple[Direction, Amount]], now: Timestamp) -> None:
+        """The payee took it: at every hop of others the money has moved."""
+        for direction, amount in carried:
+            self._liquidity.settled(direction, amount, self._capacity(direction), now)
 
     def returned(self, attempt: Attempt, reason: bytes, now: Timestamp) -> Lesson:
         secrets, locks = locks_of(attempt)
@@ -134,15 +134,15 @@ class Lessons:
         short = None
         if told.code in _SHORT and not last:
             short = blamed.amount
-            self._liquidity.failed(blamed.direction, short, self._capacity(blamed), now)
+            self._liquidity.failed(blamed.direction, short, self._capacity(blamed.direction), now)
         return Lesson(_hop_code(told.code, at, len(locks)), text, blamed.direction, short)
 
     def _carried(self, locks: Iterable[Lock], now: Timestamp) -> None:
         for lock in locks:
-            self._liquidity.carried(lock.direction, lock.amount, self._capacity(lock), now)
+            self._liquidity.carried(lock.direction, lock.amount, self._capacity(lock.direction), now)
 
-    def _capacity(self, lock: Lock) -> Amount | None:
-        channel = self._graph.channel(lock.direction[0])
+    def _capacity(self, direction: Direction) -> Amount | None:
+        channel = self._graph.channel(direction[0])
         return None if channel is None else channel.capacity
 
 

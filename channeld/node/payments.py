@@ -316,7 +316,11 @@ class Payments:
     # -- heard from the book
 
     def fulfilled(self, what: Attempt, preimage: Preimage, at: Timestamp) -> None:
-        self._lessons.taken(what, self._world.now)
+        running = self._running.get(what.hash)
+        if running is not None:
+            for part in running.out:  # the payee takes all of them
+                if part.carried:
+                    self._lessons.taken(part.carried, self._world.now)
         self._over(what.hash, state="succeeded", preimage=preimage, settled_at=at)
 
     def forgotten(self, hash_: LockKey) -> None:
