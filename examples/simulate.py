@@ -357,7 +357,7 @@ def _bar(share: float, low: float, high: float, width: int = 40) -> str:
 def show(console: Console, results: dict[str, dict[str, list[Paid]]], guesses: dict[str, list[Guess]]) -> None:
     table = Table(title="payments over the real network, balances hidden")
     for column in ("size", "chosen by", "first attempt", "arrived", "attempts", "parts", "fee ppm", "search ms"):
-        table.add_column(column, justify="left" if column in ("size", "chosen by") else "right")
+        table.add_column(column, justify="left" if column in ("size", "chosen by") else "right", no_wrap=True)
     for size, amount in SIZES.items():
         for name, by_size in results.items():
             some = by_size[size]
@@ -397,7 +397,7 @@ def main() -> None:
     parser.add_argument("--spread", choices=("even", "ends"), default="even", help="where hidden balances lie")
     parser.add_argument("--by", nargs="+", choices=list(choosers()), default=list(choosers()), metavar="NAME")
     given = parser.parse_args()
-    console, error = Console(), Console(stderr=True)
+    console, error = Console(width=None if sys.stdout.isatty() else 110), Console(stderr=True)
     with error.status("reading the network …"):
         graph = lightning.load()
     results, guesses = {}, {}

@@ -260,6 +260,27 @@ PAYMENT_INFO: Final = _record(
     _default("error", Maybe(of=Text(most=64)), None, "code of the failure"),
     _default("error_text", Maybe(of=Text(most=512)), None, "what failed, and at which hop"),
 )
+HOP: Final = _record(
+    "Hop",
+    _one("channel_id", HASH),
+    _one("node_id", NODE_ID, "whom this hop pays"),
+    _one("amount", Units(), "of its lock"),
+    _one("fee", Units(), "what the node that offers it keeps; 0 for us"),
+)
+PART: Final = _record(
+    "Part",
+    _one("amount", Units(), "what the payee gets of it"),
+    _one("fee", Units()),
+    _one("lock_seconds", Whole(), "how long our lock may stand"),
+    _one("hops", Many(of=HOP)),
+)
+PLAN: Final = _record(
+    "Plan",
+    _one("amount", Units(), "what the payee gets"),
+    _one("fee", Units(), "of all parts"),
+    _one("chance_ppm", Whole(most=1_000_000), "how likely all parts arrive at once, as far as was learned; millionths"),
+    _one("parts", Many(of=PART), "sent at the same time, all or nothing"),
+)
 TOWER_INFO: Final = _record(
     "OurTower",
     _one("node_id", NODE_ID),
@@ -301,8 +322,8 @@ _OPENING: Final = (
 )
 _PAYING: Final = (
     "invoice_malformed", "invoice_expired", "invoice_paid", "invoice_own", "invoice_wrong_chain", "amount_required",
-    "insufficient_balance", "no_route", "payment_failed", "payment_timeout", "payment_unknown", "idempotency_conflict",
-    "safe_mode",
+    "insufficient_balance", "no_route", "fee_budget", "hop_short", "payee_offline", "payment_failed", "payment_timeout",
+    "payment_unknown", "idempotency_conflict", "safe_mode",
 )  # fmt: skip
 
 STOP: Final = Method(
@@ -451,6 +472,20 @@ NODE: Final = Schema(
             ),
             result=PAYMENT_INFO,
             errors=_PAYING,
+        ),
+        Method(
+            name="find_route",
+            help="How a payment would go now: parts, hops, fees and how likely it arrives. Nothing is paid or asked.",
+            params=(
+                _one("invoice", INVOICE),
+                _opt("amount", Units(least=1), "base units; only if the invoice leaves it open"),
+                _opt("max_fee", Units(), "base units; left out: the setting"),
+            ),
+            result=PLAN,
+            errors=(
+                *("invoice_malformed", "invoice_own", "invoice_wrong_chain", "amount_required", "amount_fixed"),
+                *("insufficient_balance", "no_route", "fee_budget"),
+            ),
         ),
         Method(
             name="send_transfers",

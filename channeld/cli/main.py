@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "transfer": ("channeld.cli.pay:transfer", "Pay the peer of a channel directly."),
     "invoice": ("channeld.cli.pay:invoice", "Ask for a payment; decode, show and list invoices."),
     "pay": ("channeld.cli.pay:pay", "Pay an invoice."),
+    "route": ("channeld.cli.pay:route", "How a payment would go now; pays nothing."),
     "payments": ("channeld.cli.look:payments", "Payments made and received."),
     "tower": ("channeld.cli.tower:tower", "Run a watchtower, or let some guard this node."),
     "devchain": ("channeld.cli.chain:devchain", "Run a chain for development, with funded keys."),

@@ -158,6 +158,43 @@ def pay(
 
 @click.command()
 @shared
+@click.argument("text", metavar="INVOICE")
+@click.option("--amount", help="Only if the invoice leaves it open.")
+@click.option("--max-fee", help="Most it may cost on top; the setting by default.")
+@click.option("--raw", is_flag=True, help="Amounts are base units.")
+def route(text: str, amount: str | None, max_fee: str | None, raw: bool) -> None:
+    """How a payment of INVOICE would go now: its parts, hops and fees, and how likely it arrives. Pays nothing."""
+    here = session()
+    with here.connect() as daemon:
+        tokens = daemon.get_info()["tokens"]
+        asked = daemon.decode_invoice(invoice=text)
+        token = asked["token"]
+        units, fee = (
+            None if one is None else parse(one, tokens, raw=raw, token=asked["symbol"]).units
+            for one in (amount, max_fee)
+        )
+        said = daemon.find_route(invoice=text, amount=units, max_fee=fee)
+    rows = [
+        (
+            number if hop is part["hops"][0] else "",
+            brief(hop["channel_id"]),
+            brief(hop["node_id"]),
+            shown(hop["amount"], token, tokens),
+            shown(hop["fee"], token, tokens) if int(hop["fee"]) else "",
+        )
+        for number, part in enumerate(said["parts"], 1)
+        for hop in part["hops"]
+    ]
+    if not here.out.as_json:
+        here.out.text(
+            f"{shown(said['amount'], token, tokens)} for a fee of {shown(said['fee'], token, tokens)}, "
+            f"arrives at once with {said['chance_ppm'] / 10_000:.1f} %"
+        )
+    here.out.table(said, (">part", "over channel", "to", ">amount", ">fee kept"), rows, "")
+
+
+@click.command()
+@shared
 @click.argument("channel")
 @click.argument("amounts", nargs=-1, required=True)
 @click.option("--raw", is_flag=True, help="Amounts are base units of the channel's token.")

@@ -211,6 +211,36 @@ class Payment(TypedDict):
     """What failed, and at which hop."""
 
 
+class Hop(TypedDict):
+    channel_id: str
+    node_id: str
+    """Whom this hop pays."""
+    amount: str
+    """Of its lock."""
+    fee: str
+    """What the node that offers it keeps; 0 for us."""
+
+
+class Part(TypedDict):
+    amount: str
+    """What the payee gets of it."""
+    fee: str
+    lock_seconds: int
+    """How long our lock may stand."""
+    hops: list[Hop]
+
+
+class Plan(TypedDict):
+    amount: str
+    """What the payee gets."""
+    fee: str
+    """Of all parts."""
+    chance_ppm: int
+    """How likely all parts arrive at once, as far as was learned; millionths."""
+    parts: list[Part]
+    """Sent at the same time, all or nothing."""
+
+
 class Transferred(TypedDict):
     ids: list[str]
     """In the order of the transfers."""
@@ -479,6 +509,18 @@ class AsyncNodeCalls(ABC):
             ),
         )
 
+    async def find_route(
+        self, *, invoice: str, amount: int | str | None = None, max_fee: int | str | None = None
+    ) -> Plan:
+        """How a payment would go now: parts, hops, fees and how likely it arrives. Nothing is paid or asked.
+
+        Args:
+            invoice: as the name says
+            amount: base units; only if the invoice leaves it open
+            max_fee: base units; left out: the setting
+        """
+        return cast("Plan", await self.call("find_route", invoice=invoice, amount=amount, max_fee=max_fee))
+
     async def send_transfers(
         self, *, channel_id: bytes | str, transfers: Sequence[Mapping[str, Any]], wait: bool | None = None
     ) -> Transferred:
@@ -735,6 +777,16 @@ class BlockingNodeCalls(ABC):
                 idempotency_key=idempotency_key,
             ),
         )
+
+    def find_route(self, *, invoice: str, amount: int | str | None = None, max_fee: int | str | None = None) -> Plan:
+        """How a payment would go now: parts, hops, fees and how likely it arrives. Nothing is paid or asked.
+
+        Args:
+            invoice: as the name says
+            amount: base units; only if the invoice leaves it open
+            max_fee: base units; left out: the setting
+        """
+        return cast("Plan", self.call("find_route", invoice=invoice, amount=amount, max_fee=max_fee))
 
     def send_transfers(
         self, *, channel_id: bytes | str, transfers: Sequence[Mapping[str, Any]], wait: bool | None = None

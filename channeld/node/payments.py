@@ -36,7 +36,7 @@ from routing.edges import Direction
 from routing.graph import Graph
 from routing.liquidity import Liquidity
 from routing.search import Route
-from routing.splitting import MAX_PARTS, Ask, find_parts
+from routing.splitting import MAX_PARTS, Ask, chance, find_parts
 from routing.ways import OwnChannel
 
 log = logging.getLogger(__name__)
@@ -225,6 +225,19 @@ class Payments:
             )
         return asked
 
+    def plan(self, text: str, amount: Amount | None, max_fee: Amount | None) -> tuple[tuple[Route, ...], float]:
+        """How a payment would go now, and how likely all of it arrives; nothing is paid. Refused: as by `pay`."""
+        asked = self.read(text)
+        if asked.payee == self._us:
+            raise Refused("invoice_own", "the invoice is our own", "it is for others to pay")
+        pays = _amount(asked, amount)
+        ask = self._ask(asked, pays, max_fee if max_fee is not None else _usual_fee(pays))
+        try:
+            routes = find_parts(self._graph, ask, max_parts=self._most_parts(ask))
+        except Refused as no_way:
+            raise Refused(_NO_WAY.get(no_way.code, no_way.code), no_way.text, no_way.hint) from None
+        return routes, chance(routes, ask)
+
     def find(self, hash_: LockKey) -> Payment | None:
         rows = self._store.rows(f"SELECT {_COLUMNS} FROM payments WHERE hash = ?", hash_)
         return payment_of(rows[0]) if rows else None
@@ -245,11 +258,7 @@ class Payments:
             raise Refused("invoice_own", "the invoice is our own", "it is for others to pay")
         if asked.is_expired(now):
             raise Refused("invoice_expired", f"the invoice expired {now - asked.expires_at} s ago", "ask for a new one")
-        if asked.amount is not None and amount is not None and amount != asked.amount:
-            raise Refused("amount_fixed", f"the invoice is for {asked.amount}", "leave the amount out")
-        pays = asked.amount if asked.amount is not None else amount
-        if pays is None:
-            raise Refused("amount_required", "the invoice leaves the amount to the payer", "name an amount")
+        pays = _amount(asked, amount)
         if asked.payment_hash in self._world.registered:
             raise Refused("invoice_paid", "the invoice's preimage is public already", "ask for a new one")
         payment = Payment(
@@ -259,7 +268,7 @@ class Payments:
             payee=asked.payee,
             amount=pays,
             fee=Amount(0),
-            max_fee=max_fee if max_fee is not None else Amount(max(pays // 100, 1_000)),
+            max_fee=max_fee if max_fee is not None else _usual_fee(pays),
             give_up=Timestamp(now + timeout),
             hops=0,
             state="pending",
@@ -395,25 +404,29 @@ class Payments:
         return None
 
     def _routes(self, running: _Running) -> tuple[Route, ...]:
-        asked, payment = running.asked, running.payment
         spent = sum(part.fee for part in running.out)
-        ask = Ask(
+        ask = self._ask(running.asked, running.left, Amount(max(0, running.payment.max_fee - spent)))
+        if running.exclude or running.short:
+            ask = replace(ask, exclude=frozenset(running.exclude), short=running.short)
+        carried = [one for part in running.out for one in part.carried]
+        return find_parts(self._graph, ask, max_parts=self._most_parts(ask), standing=carried)
+
+    def _most_parts(self, ask: Ask) -> int:
+        return max(1, min(MAX_PARTS, ask.amount // max(1, self._least_part(ask.token))))
+
+    def _ask(self, asked: Invoice, amount: Amount, max_fee: Amount) -> Ask:
+        return Ask(
             source=self._us,
             target=asked.payee,
             token=asked.token,
-            amount=running.left,
+            amount=amount,
             final_expiry_delta=Seconds(asked.min_final_delta + 3 * self._world.network.clock_skew),
             own_channels=tuple(self._own_channels()),
-            max_fee=Amount(max(0, payment.max_fee - spent)),
+            max_fee=max_fee,
             now=self._world.now,
             hints=hints_of(asked),
-            exclude=frozenset(running.exclude),
-            short=running.short,
             liquidity=self.liquidity,
         )
-        most = min(MAX_PARTS, running.left // max(1, self._least_part(asked.token)))
-        carried = [one for part in running.out for one in part.carried]
-        return find_parts(self._graph, ask, max_parts=max(1, most), standing=carried)
 
     def _part(self, running: _Running, route: Route) -> tuple[_Part, Route, bytes]:
         built = build(running.asked, running.payment.amount, route, self._world.now, self._randomness)
@@ -475,6 +488,20 @@ class Payments:
                     token=channel.token,
                     spendable=channel.spendable if room > 0 else Amount(0),
                 )
+
+
+def _amount(asked: Invoice, amount: Amount | None) -> Amount:
+    """What an invoice is to be paid with. Refused (amount_fixed, amount_required): the two do not say it."""
+    if asked.amount is not None and amount is not None and amount != asked.amount:
+        raise Refused("amount_fixed", f"the invoice is for {asked.amount}", "leave the amount out")
+    pays = asked.amount if asked.amount is not None else amount
+    if pays is None:
+        raise Refused("amount_required", "the invoice leaves the amount to the payer", "name an amount")
+    return pays
+
+
+def _usual_fee(amount: Amount) -> Amount:
+    return Amount(max(amount // 100, 1_000))
 
 
 def _outcome(payment: Payment) -> Payment:

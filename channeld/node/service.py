@@ -342,6 +342,22 @@ class Service:
         actors = [self.book.actors[channel] for (channel,) in rows if channel in self.book.actors]
         return all(a.channel.phase is not Phase.OPEN or self.towers.guards(a.channel.id) >= wanted for a in actors)
 
+    def _budget(self, pays: int | None, max_fee: int | None) -> int | None:
+        """What the hops may take, if anything can be said of it."""
+        if max_fee is not None or pays is None:
+            return max_fee
+        return pays * self.config.max_fee_ppm // 1_000_000 + self.config.max_fee_base
+
+    async def find_route(self, *, invoice: str, amount: int | None, max_fee: int | None) -> Json:
+        asked = self.payments.read(invoice)
+        budget = self._budget(asked.amount if asked.amount is not None else amount, max_fee)
+        routes, chance = self.payments.plan(
+            invoice,
+            None if amount is None else Amount(amount),
+            None if budget is None else Amount(budget),
+        )
+        return shown.plan_of(routes, chance)
+
     async def list_invoices(self, *, limit: int, cursor: str | None) -> Json:
         (before,) = _numbers(cursor, 1)
         rows = self.store.rows(f"{_INVOICE} WHERE n < ? ORDER BY n DESC LIMIT ?", before, limit)
@@ -355,10 +371,7 @@ class Service:
     ) -> Json:
         asked = self.payments.read(invoice)
         request = ["pay", invoice, None if amount is None else str(amount)]
-        pays = asked.amount if asked.amount is not None else amount
-        budget = max_fee
-        if budget is None and pays is not None:
-            budget = pays * self.config.max_fee_ppm // 1_000_000 + self.config.max_fee_base
+        budget = self._budget(asked.amount if asked.amount is not None else amount, max_fee)
         async with self._once(idempotency_key):
             told = self._answered(idempotency_key, request)
             if told is not None:

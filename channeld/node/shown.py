@@ -16,6 +16,7 @@ from channeld.core.closing import final_body
 from channeld.node.payments import Payment
 from channeld.storage.store import narrow
 from channeld.wire.invoice import Invoice
+from routing.search import Route
 
 Json = dict[str, Any]
 NATIVE_DECIMALS: Final = 18
@@ -175,4 +176,30 @@ def invoice_of(asked: Invoice, text: str, network: Network, *, now: int, row: Se
         "received": str(narrow(received)) if received is not None else None,
         "paid_at": paid_at or None,
         "preimage": hexed(preimage) if paid and preimage else None,
+    }
+
+
+def plan_of(routes: Sequence[Route], chance: float) -> Json:
+    return {
+        "amount": str(sum(route.amount for route in routes)),
+        "fee": str(sum(route.fee for route in routes)),
+        "chance_ppm": round(chance * 1_000_000),
+        "parts": [_part(route) for route in routes],
+    }
+
+
+def _part(route: Route) -> Json:
+    return {
+        "amount": str(route.amount),
+        "fee": str(route.fee),
+        "lock_seconds": route.expiry_delta,
+        "hops": [
+            {
+                "channel_id": hexed(hop.channel_id),
+                "node_id": hexed(hop.target),
+                "amount": str(hop.amount),
+                "fee": str(hop.fee),
+            }
+            for hop in route.hops
+        ],
     }

@@ -57,6 +57,16 @@ async def test_a_payment_that_only_arrives_in_three_parts(town: Stage) -> None:
     before = [await balances(actor) for actor in (payer, payee)]
     asked = await invoice(payee, 50 * DOLLAR, "more than two streets carry")
 
+    async with payer.client() as client:
+        planned = await client.find_route(invoice=asked["invoice"])
+    assert planned["amount"] == str(50 * DOLLAR) and len(planned["parts"]) >= 2
+    assert sum(int(part["amount"]) for part in planned["parts"]) == 50 * DOLLAR
+    assert all(part["hops"][-1]["node_id"] == payee.node_id for part in planned["parts"])
+    assert 0 < planned["chance_ppm"] < 1_000_000
+    told = await town.tell("route", asked["invoice"], "--data-dir", str(town.root / "payer"))
+    assert told == planned
+    assert await balances(payer) == before[0], "nothing is paid by asking"
+
     paid = await pay(payer, asked)
 
     assert (paid["state"], paid["hops"], paid["amount"]) == ("succeeded", 2, str(50 * DOLLAR))
