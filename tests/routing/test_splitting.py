@@ -191,3 +191,18 @@ def test_whatever_is_found_can_be_paid(town: tuple[Graph, Ask], max_parts: int) 
     except NoRoute:
         return
     check(graph, asked, routes, max_parts)
+
+
+def test_a_hop_that_carries_the_parts_but_not_their_fees_is_not_used() -> None:
+    """Its capacity is just what must go there; the fees of the hop behind it come on top."""
+    graph = Graph()
+    join(graph, 1, 1, 2, toll(0, 0, 0), None, AMOUNT // 2)
+    join(graph, 2, 2, PAYEE, toll(0, 1_000, 0), None, 10**9)
+    join(graph, 3, 4, PAYEE, toll(0, 0, 0), None, AMOUNT // 2)
+    asked = ask([own(101, 1), own(104, 4)])
+    with pytest.raises(NoRoute):
+        find_parts(graph, asked)
+    graph.resize(channel_id(1), Amount(AMOUNT // 2 + AMOUNT // 1_000))
+    routes = find_parts(graph, asked)
+    check(graph, asked, routes)
+    assert len(routes) == 2
