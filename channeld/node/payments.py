@@ -30,7 +30,7 @@ from channeld.node.attempts import Lessons, attempt_of, build, hints_of, locks_o
 from channeld.node.ledger import Attempt, Book
 from channeld.node.world import World
 from channeld.storage.store import Batch, Store, narrow, wide
-from channeld.wire import invoice
+from channeld.wire import invoice, onion
 from channeld.wire.invoice import Invoice
 from routing.edges import Direction
 from routing.graph import Graph
@@ -429,10 +429,13 @@ class Payments:
         )
 
     def _part(self, running: _Running, route: Route) -> tuple[_Part, Route, bytes]:
-        built = build(running.asked, running.payment.amount, route, self._world.now, self._randomness)
+        built = self._onion(running.asked, running.payment, route)
         attempt = attempt_of(running.asked, route, built.secrets)
         carried = tuple((hop.direction, hop.amount) for hop in route.hops[1:])
         return _Part(attempt, route.amount, route.fee, carried), route, built.packet
+
+    def _onion(self, asked: Invoice, payment: Payment, route: Route) -> onion.Built:
+        return build(asked, payment.amount, route, self._world.now, self._randomness)
 
     def _new_plan(self, running: _Running) -> Batch:
         writes = Batch()

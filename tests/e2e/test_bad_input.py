@@ -141,7 +141,7 @@ async def test_an_invoice_that_cannot_be_paid(town: Stage) -> None:
         "no route": ((await _asked(stranger, DOLLAR),), 7, "no_route"),
         "to nobody": ((_forged(real, hints=()),), 7, "no_route"),
         "for ever": ((_forged(real, hints=way, min_final_delta=Seconds(2**32 - 1)),), 7, "no_route"),
-        "for too much a fee": ((_forged(real, hints=_way(payee, fee=DOLLAR)),), 7, "no_route"),
+        "for too much a fee": ((_forged(real, hints=_way(payee, fee=DOLLAR)),), 7, "fee_budget"),
     }
     faults: list[str] = []
     for place, (name, (words, exit_code, code)) in enumerate(cases.items()):

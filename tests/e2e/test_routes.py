@@ -47,6 +47,13 @@ def rows(town: Stage, actor: Actor, sql: str) -> list[tuple[Any, ...]]:
         database.close()
 
 
+async def ended(town: Stage, actor: Actor) -> None:
+    """Wait until every lock of the actor's payments has had its outcome: the first preimage is told before that."""
+    with trio.fail_after(30):
+        while rows(town, actor, "SELECT 1 FROM attempts WHERE state = 'offered'"):
+            await trio.sleep(0.1)
+
+
 async def pay(payer: Actor, asked: dict[str, Any], **more: Any) -> dict[str, Any]:
     async with payer.client() as client:
         return dict(await client.pay_invoice(invoice=asked["invoice"], **more))
@@ -54,6 +61,7 @@ async def pay(payer: Actor, asked: dict[str, Any], **more: Any) -> dict[str, Any
 
 async def test_a_payment_that_only_arrives_in_three_parts(town: Stage) -> None:
     payer, _, payee, firsts, seconds = await streets(town)
+    await ended(town, payer)
     before = [await balances(actor) for actor in (payer, payee)]
     asked = await invoice(payee, 50 * DOLLAR, "more than two streets carry")
 
@@ -70,6 +78,7 @@ async def test_a_payment_that_only_arrives_in_three_parts(town: Stage) -> None:
     paid = await pay(payer, asked)
 
     assert (paid["state"], paid["hops"], paid["amount"]) == ("succeeded", 2, str(50 * DOLLAR))
+    await ended(town, payer)
     after = [await balances(actor) for actor in (payer, payee)]
     assert len(rows(town, payer, "SELECT 1 FROM attempts WHERE state = 'fulfilled'")) >= 3 + 1  # and the first try
     sent = [before[0][one] - after[0][one] for one in firsts]
@@ -91,11 +100,11 @@ async def test_a_payment_goes_round_a_hop_that_fails_and_learns(town: Stage) -> 
     paid = await pay(payer, await invoice(payee, 15 * DOLLAR))
 
     assert paid["state"] == "succeeded"
-    await balances(payer)
+    await ended(town, payer)
     tried = [state for (state,) in rows(town, payer, "SELECT state FROM attempts")[before:]]
     assert (tried[0], {*tried[1:]}) == ("returned", {"fulfilled"})
     again = await pay(payer, await invoice(payee, 12 * DOLLAR))
-    await balances(payer)
+    await ended(town, payer)
     assert again["state"] == "succeeded"
     later = rows(town, payer, "SELECT state FROM attempts")[before + len(tried) :]
     assert {state for (state,) in later} == {"fulfilled"}, "it has learned"

@@ -155,9 +155,9 @@ async def pay_half(payer: Node, text: str, timeout: int) -> str:
         payments: Any = service.payments
         build = payments._onion
 
-        def onion(asked: Any, payment: Any, route: Any, now: Any) -> Any:
+        def onion(asked: Any, payment: Any, route: Any) -> Any:
             halved = payment.hash == mine.payment_hash
-            return build(asked, replace(payment, amount=whole) if halved else payment, route, now)
+            return build(asked, replace(payment, amount=whole) if halved else payment, route)
 
         payments._onion = onion
         told = await service.pay_invoice(invoice=text, amount=None, max_fee=None, timeout=timeout, idempotency_key=None)
