@@ -320,7 +320,8 @@ class Payments:
                 attempt = self._book.attempt((channel, lock))
                 if attempt is not None:
                     running.out.append(_part_of(attempt))
-            self._go_on(running)
+            if not running.out:  # else what is left is planned when one comes back: no peer is connected yet
+                self._go_on(running)
 
     # -- heard from the book
 
