@@ -31,6 +31,7 @@ Carried = Iterable[tuple[Direction, Amount]]
 MAX_PARTS: Final = 10
 TRIES: Final = 4
 """Plans made for one question: what cannot be carried is closed, and fees weigh `DEARER` more, each time."""
+ONE: Final = Amount(1)
 FINER: Final = 4
 """If no plan in units of a part each is found, one in so much smaller units is tried: they fit where those do not."""
 DEARER: Final = 8.0
@@ -60,8 +61,14 @@ class Ask:
     liquidity: Liquidity
 
 
-def find_parts(graph: Graph, ask: Ask, *, max_parts: int = MAX_PARTS, standing: Carried = ()) -> tuple[Route, ...]:
+def find_parts(
+    graph: Graph, ask: Ask, *, max_parts: int = MAX_PARTS, least: Amount = ONE, standing: Carried = ()
+) -> tuple[Route, ...]:
     """Routes whose amounts add up to the amount, one or up to `max_parts`; the most likely set that was found.
+
+    Args:
+        least: no part is smaller, base units: what the payee would not take.
+        standing: what parts that are under way bind.
 
     Raises:
         NoRoute: as `find_route` for the whole amount, when no division of it can be paid either.
@@ -69,7 +76,7 @@ def find_parts(graph: Graph, ask: Ask, *, max_parts: int = MAX_PARTS, standing: 
     alone, refusal = _alone(graph, ask)
     if alone is not None and (max_parts == 1 or len(alone.hops) == 1 or chance((alone,), ask) >= ALONE):
         return (alone,)
-    parts = divided(graph, ask, max_parts, standing) if max_parts > 1 else None
+    parts = divided(graph, ask, max_parts, standing, least) if max_parts > 1 else None
     if parts is not None and (alone is None or chance(parts, ask) > chance((alone,), ask)):
         return parts
     if alone is None:
@@ -117,7 +124,9 @@ def _alone(graph: Graph, ask: Ask) -> tuple[Route | None, NoRoute | None]:
 # -- a plan
 
 
-def divided(graph: Graph, ask: Ask, max_parts: int, standing: Carried = ()) -> tuple[Route, ...] | None:
+def divided(
+    graph: Graph, ask: Ask, max_parts: int, standing: Carried = (), least: Amount = ONE
+) -> tuple[Route, ...] | None:
     """The likeliest division into up to `max_parts` units, priced; None if none was found that can be carried."""
     flat, carried = graph.flat(ask.token) or Flat(), list(standing)
     for finer in (1, FINER):
@@ -133,7 +142,8 @@ def divided(graph: Graph, ask: Ask, max_parts: int, standing: Carried = ()) -> t
             elif sum(route.fee for route in routes) > ask.max_fee:
                 fee_weight *= DEARER
             else:
-                return tuple(routes) if len(routes) <= max_parts else None
+                small = any(route.amount < least for route in routes)
+                return None if small or len(routes) > max_parts else tuple(routes)
     return None
 
 
@@ -219,15 +229,11 @@ class _Planner:
 
     def routes(self, plan: Plan) -> tuple[list[Route], set[Direction]]:
         """The plan's ways priced, or the directions that cannot carry what it asks of them."""
-        ask, rest = self._ask, int(self._ask.amount)
+        ask, ways = self._ask, list(self._ways(plan))
         routes: list[Route] = []
         broken: set[Direction] = set()
         carried: dict[Direction, int] = defaultdict(int)
-        for own, edges, units in self._ways(plan):
-            amount = Amount(min(rest, units * self._unit))
-            if not amount:
-                continue
-            rest -= amount
+        for (own, edges, _), amount in zip(ways, self._shares([units for _, _, units in ways]), strict=True):
             bad = _what_breaks(edges, amount, carried, ask.short)
             route = route_over(own, edges, amount, ask.source, ask.final_expiry_delta)
             carried[own.channel_id, own.side] += route.sent
@@ -239,6 +245,15 @@ class _Planner:
                 broken.add(route.hops[min(1, len(edges))].direction)
             routes.append(route)
         return routes, broken
+
+    def _shares(self, units: Sequence[int]) -> list[Amount]:
+        """The amount by units, none more than its units' worth: all of them may be a little more than the amount."""
+        whole, total = int(self._ask.amount), sum(units)
+        shares = [whole * mine // total for mine in units]
+        for at, mine in enumerate(units):
+            more = min(whole - sum(shares), mine * self._unit - shares[at])
+            shares[at] += more
+        return [Amount(share) for share in shares]
 
     def _ways(self, plan: Plan) -> Iterator[tuple[OwnChannel, tuple[Edge, ...], int]]:
         """The plan taken apart: our own channel, the edges after it, and how many units."""

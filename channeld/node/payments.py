@@ -233,7 +233,7 @@ class Payments:
         pays = _amount(asked, amount)
         ask = self._ask(asked, pays, max_fee if max_fee is not None else _usual_fee(pays))
         try:
-            routes = find_parts(self._graph, ask, max_parts=self._most_parts(ask))
+            routes = self._parts(ask)
         except Refused as no_way:
             raise Refused(_NO_WAY.get(no_way.code, no_way.code), no_way.text, no_way.hint) from None
         return routes, chance(routes, ask)
@@ -410,10 +410,12 @@ class Payments:
         if running.exclude or running.short:
             ask = replace(ask, exclude=frozenset(running.exclude), short=running.short)
         carried = [one for part in running.out for one in part.carried]
-        return find_parts(self._graph, ask, max_parts=self._most_parts(ask), standing=carried)
+        return self._parts(ask, carried)
 
-    def _most_parts(self, ask: Ask) -> int:
-        return max(1, min(MAX_PARTS, ask.amount // max(1, self._least_part(ask.token))))
+    def _parts(self, ask: Ask, carried: Sequence[tuple[Direction, Amount]] = ()) -> tuple[Route, ...]:
+        least = max(Amount(1), self._least_part(ask.token))
+        most = max(1, min(MAX_PARTS, ask.amount // least))
+        return find_parts(self._graph, ask, max_parts=most, least=least, standing=carried)
 
     def _ask(self, asked: Invoice, amount: Amount, max_fee: Amount) -> Ask:
         return Ask(

@@ -183,14 +183,24 @@ def towns(draw: st.DrawFn) -> tuple[Graph, Ask]:
 
 
 @settings(max_examples=250, deadline=None)
-@given(towns(), st.integers(1, 6))
-def test_whatever_is_found_can_be_paid(town: tuple[Graph, Ask], max_parts: int) -> None:
+@given(towns(), st.integers(1, 6), st.integers(AMOUNT - 9, AMOUNT), st.sampled_from([1, AMOUNT // 7, AMOUNT]))
+def test_whatever_is_found_can_be_paid(town: tuple[Graph, Ask], max_parts: int, amount: int, least: int) -> None:
     graph, asked = town
+    asked = replace(asked, amount=Amount(amount))
     try:
-        routes = find_parts(graph, asked, max_parts=max_parts)
+        routes = find_parts(graph, asked, max_parts=max_parts, least=Amount(least))
     except NoRoute:
         return
     check(graph, asked, routes, max_parts)
+    assert len(routes) == 1 or min(route.amount for route in routes) >= least
+
+
+def test_no_part_is_what_rounding_leaves() -> None:
+    """101 in units of 11: nine of them and a tenth of 2 would be as many."""
+    graph = Graph()
+    mine = [own(100 + number, PAYEE, 11) for number in range(10)]
+    routes = find_parts(graph, ask(mine, 101), least=Amount(10))
+    assert sorted(route.amount for route in routes) == [10] * 9 + [11]
 
 
 def test_a_hop_that_carries_the_parts_but_not_their_fees_is_not_used() -> None:
