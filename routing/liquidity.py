@@ -54,11 +54,16 @@ class Belief:
 
     def bounds(self, capacity: Amount | None, age: int = 0) -> tuple[int, int | None]:
         """Both in a channel that holds `capacity` now; after `age` seconds half as near to what nobody knows for each
-        `HALF_LIFE`: what something new is learned on top of."""
-        least = _faded(self.least, age)
-        if capacity is None or self.capacity is None or self.most is None:
-            return least, self.most if age < HALF_LIFE else None
-        least = max(0, least - max(0, self.capacity - capacity))
+        `HALF_LIFE`: what something new is learned on top of. At least 0, and at most the capacity.
+
+        What was learned of a hint says nothing of the channel once gossip knows it, nor the other way round: whoever
+        made the hint may have lied about either.
+        """
+        if self.capacity is None and capacity is None:
+            return _faded(self.least, age), self.most if age < HALF_LIFE else None
+        if self.capacity is None or capacity is None or self.most is None:
+            return 0, capacity
+        least = max(0, _faded(self.least, age) - max(0, self.capacity - capacity))
         most = max(0, capacity - _faded(self.capacity - self.most, age))  # what was paid in may be on either side
         return min(least, most), most
 
