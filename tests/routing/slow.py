@@ -13,7 +13,7 @@ from itertools import count
 
 from channeld.base.units import Address, Amount, NodeId, Seconds, Timestamp
 from routing.cost import RISK, UNIT
-from routing.edges import Direction
+from routing.edges import Direction, Edge
 from routing.graph import Graph
 from routing.liquidity import Liquidity
 from routing.ways import OwnChannel
@@ -38,6 +38,7 @@ def slowest_best(
     liquidity: Liquidity | None = None,
     exclude: Collection[Direction] = (),
     short: Mapping[Direction, Amount] | None = None,
+    hints: Collection[Edge] = (),
 ) -> Found | None:
     """The cheapest way, or None if there is none within the limits."""
     most: dict[NodeId, int] = defaultdict(int)
@@ -59,7 +60,7 @@ def slowest_best(
             continue
         settled[node].append(label)
         reached = [((cost, due, expiry, hops + 1), source)] if most[node] >= due else []
-        for edge in graph.edges_into(node, token):
+        for edge in (*graph.edges_into(node, token), *(hint for hint in hints if hint.target == node)):
             policy = edge.policy
             direction = edge.channel_id, edge.side
             if direction in exclude or due >= (short or {}).get(direction, due + 1):

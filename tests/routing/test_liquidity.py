@@ -180,8 +180,8 @@ def test_whatever_is_learned_more_is_never_likelier(
     later: int,
     capacity: int | None,
 ) -> None:
-    """The search's optimum rests on this. A stranger chooses what we learn, hints and capacities too: nothing raises, or
-    it would stop the channel in whose turn we learn."""
+    """The search's optimum rests on this. A stranger chooses what we learn, hints and capacities too: nothing raises,
+    or it would stop the channel in whose turn we learn."""
     learned, now = Liquidity(), 0
     for name, where, amount, told, wait in history:
         now = max(0, now + wait)
