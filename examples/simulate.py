@@ -19,7 +19,7 @@ import sys
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import prod, sqrt
 from pathlib import Path
@@ -34,8 +34,8 @@ from routing.cost import HOP
 from routing.edges import Direction, Edge
 from routing.graph import Graph
 from routing.liquidity import HALF_LIFE, Liquidity
-from routing.search import NoRoute, Route, find_route, route_over
-from routing.splitting import Ask, find_parts
+from routing.search import NoRoute, Route, route_over
+from routing.splitting import Ask, alone, find_parts
 from routing.ways import OwnChannel
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the network's data stand beside the benchmark
@@ -125,6 +125,14 @@ class Fixed(Liquidity):
         return 5 * HOP
 
 
+class Free(Liquidity):
+    """No doubt at all."""
+
+    def penalty(self, direction: Direction, amount: Amount, capacity: Amount | None, now: Timestamp) -> int:
+        del direction, amount, capacity, now
+        return HOP
+
+
 @dataclass(slots=True)
 class Chooser:
     """`choose`: routes for so much that is left to pay; raises NoRoute. `learns`: whether it remembers."""
@@ -134,20 +142,8 @@ class Chooser:
     liquidity: Liquidity = field(default_factory=Liquidity)
 
 
-def _search(ask: Ask, graph: Graph, liquidity: Liquidity | None) -> Route:
-    return find_route(
-        graph,
-        source=ask.source,
-        target=ask.target,
-        token=ask.token,
-        amount=ask.amount,
-        final_expiry_delta=ask.final_expiry_delta,
-        own_channels=ask.own_channels,
-        max_fee=ask.max_fee,
-        now=ask.now,
-        exclude=ask.exclude,
-        liquidity=liquidity,
-    )
+def _by(ask: Ask, graph: Graph, liquidity: Liquidity) -> tuple[Route, ...]:
+    return (alone(graph, replace(ask, liquidity=liquidity)),)
 
 
 def shortest(ask: Ask, graph: Graph, _: Sequence[Route] = ()) -> tuple[Route, ...]:
@@ -172,13 +168,13 @@ def _bound(routes: Sequence[Route]) -> list[tuple[Direction, Amount]]:
 
 
 def choosers() -> dict[str, Chooser]:
-    fixed = Fixed()
+    free, fixed = Free(), Fixed()
     learning, parts = Liquidity(), Liquidity()
     return {
         "shortest": Chooser(shortest),
-        "cheapest": Chooser(lambda ask, graph, _: (_search(ask, graph, None),)),
-        "fixed": Chooser(lambda ask, graph, _: (_search(ask, graph, fixed),)),
-        "learning": Chooser(lambda ask, graph, _: (_search(ask, graph, learning),), learns=True, liquidity=learning),
+        "cheapest": Chooser(lambda ask, graph, _: _by(ask, graph, free)),
+        "fixed": Chooser(lambda ask, graph, _: _by(ask, graph, fixed)),
+        "learning": Chooser(lambda ask, graph, _: _by(ask, graph, learning), learns=True, liquidity=learning),
         "parts": Chooser(lambda ask, graph, stands: find_parts(graph, ask, standing=_bound(stands)), True, parts),
     }
 

@@ -73,15 +73,19 @@ def find_parts(
     Raises:
         NoRoute: as `find_route` for the whole amount, when no division of it can be paid either.
     """
-    alone, refusal = _alone(graph, ask)
-    if alone is not None and (max_parts == 1 or len(alone.hops) == 1 or chance((alone,), ask) >= ALONE):
-        return (alone,)
+    single, refusal = None, None
+    try:
+        single = alone(graph, ask)
+    except NoRoute as fault:
+        refusal = fault
+    if single is not None and (max_parts == 1 or len(single.hops) == 1 or chance((single,), ask) >= ALONE):
+        return (single,)
     parts = divided(graph, ask, max_parts, standing, least) if max_parts > 1 else None
-    if parts is not None and (alone is None or chance(parts, ask) > chance((alone,), ask)):
+    if parts is not None and (single is None or chance(parts, ask) > chance((single,), ask)):
         return parts
-    if alone is None:
-        raise refusal or NoRoute("no_route", "no way was found")
-    return (alone,)
+    if refusal is not None:
+        raise refusal
+    return () if single is None else (single,)
 
 
 def chance(routes: Iterable[Route], ask: Ask) -> float:
@@ -98,27 +102,25 @@ def chance(routes: Iterable[Route], ask: Ask) -> float:
     )
 
 
-def _alone(graph: Graph, ask: Ask) -> tuple[Route | None, NoRoute | None]:
-    try:
-        return find_route(
-            graph,
-            source=ask.source,
-            target=ask.target,
-            token=ask.token,
-            amount=ask.amount,
-            final_expiry_delta=ask.final_expiry_delta,
-            own_channels=ask.own_channels,
-            max_fee=ask.max_fee,
-            now=ask.now,
-            hints=ask.hints,
-            exclude=ask.exclude,
-            short=ask.short,
-            max_hops=ask.max_hops,
-            max_expiry_delta=ask.max_expiry_delta,
-            liquidity=ask.liquidity,
-        ), None
-    except NoRoute as refusal:
-        return None, refusal
+def alone(graph: Graph, ask: Ask) -> Route:
+    """One route for all of it. NoRoute: as `find_route`."""
+    return find_route(
+        graph,
+        source=ask.source,
+        target=ask.target,
+        token=ask.token,
+        amount=ask.amount,
+        final_expiry_delta=ask.final_expiry_delta,
+        own_channels=ask.own_channels,
+        max_fee=ask.max_fee,
+        now=ask.now,
+        hints=ask.hints,
+        exclude=ask.exclude,
+        short=ask.short,
+        max_hops=ask.max_hops,
+        max_expiry_delta=ask.max_expiry_delta,
+        liquidity=ask.liquidity,
+    )
 
 
 # -- a plan
@@ -154,7 +156,8 @@ class _Planner:
         self._strangers: dict[NodeId, int] = {}
         """Nodes that gossip does not know, by their numbers after all others."""
         self._with_fees = unit + unit // MARGIN + 1
-        self._hints = self._hinted()
+        self._hints: list[Edge] = []
+        """Those of the newest plan."""
         for name in (ask.target, *(channel.peer for channel in ask.own_channels)):
             self._number(name)
         self.closed: set[Direction] = set(ask.exclude)
@@ -176,11 +179,11 @@ class _Planner:
         return self._arrays.names[number] if number < known else list(self._strangers)[number - known]
 
     def _hinted(self) -> list[Edge]:
-        """One hint for each pair of nodes, the cheapest."""
+        """One hint for each pair of nodes, the cheapest; none that leads through the payer."""
         best: dict[tuple[NodeId, NodeId], Edge] = {}
         for edge in self._ask.hints:
             pair, policy = (edge.source, edge.target), edge.policy
-            if policy is None or (edge.channel_id, edge.side) in self._ask.exclude:
+            if policy is None or (edge.channel_id, edge.side) in self.closed or self._ask.source in pair:
                 continue
             other = best.get(pair)
             if other is None or other.policy is None or policy.fee(self._unit) < other.policy.fee(self._unit):
@@ -188,7 +191,7 @@ class _Planner:
         return list(best.values())
 
     def plan(self, units: int, fee_weight: float) -> Plan:
-        ask, arcs = self._ask, []
+        ask, arcs, self._hints = self._ask, [], self._hinted()
         for edge in self._hints:
             if edge.policy is not None:
                 ends = self._number(edge.source), self._number(edge.target)
@@ -267,17 +270,31 @@ class _Planner:
         for own, room in sorted(self._rooms().items(), key=lambda one: (-one[1], one[0].channel_id)):
             left, peer = room, self._number(own.peer)
             while left and firsts.get(peer):
-                node, way, most = own.peer, list[tuple[Edge, int]](), min(left, firsts[peer])
-                while node != self._ask.target:
-                    edge, arc = next((edge, arc) for edge, arc in out[node] if units[arc])
-                    way.append((edge, arc))
-                    most = min(most, units[arc], max(1, self._fit(edge)))
-                    node = edge.target
+                way = self._way(own.peer, out, units)
+                most = min(left, firsts[peer], *(min(units[arc], max(1, self._fit(edge))) for edge, arc in way))
                 firsts[peer] -= most
                 left -= most
                 for _, arc in way:
                     units[arc] -= most
                 yield own, tuple(edge for edge, _ in way), most
+
+    def _way(
+        self, node: NodeId, out: dict[NodeId, list[tuple[Edge, int]]], units: dict[int, int]
+    ) -> list[tuple[Edge, int]]:
+        """Where units lead from a node to the payee. What goes round comes from rounding, and is taken out."""
+        way: list[tuple[Edge, int]] = []
+        at = {node: 0}
+        while node != self._ask.target:
+            edge, arc = next((edge, arc) for edge, arc in out[node] if units[arc])
+            way.append((edge, arc))
+            node = edge.target
+            if node in at:
+                for _, again in way[at[node] :]:
+                    units[again] -= 1
+                del way[at[node] :]
+                at = {source: place for source, place in at.items() if place <= at[node]}
+            at[node] = len(way)
+        return way
 
     def _fit(self, edge: Edge) -> int:
         """Units that one lock may carry there."""

@@ -38,8 +38,9 @@ from routing.liquidity import Liquidity
 
 MAX_LABELS: Final = 256
 """Labels a node may have; only a graph made to be slow has more, and then cheaper ones still come first."""
-MAX_LOOKS: Final = 4_000
-"""Labels one search looks at, all nodes together; a search within limits on a real graph looks at some thousands."""
+MAX_MADE: Final = 30_000
+"""Labels made for one question, its searches for the reason of a refusal included: about 0.3 s. An invoice with hints
+can ask for a way that takes much longer, and nothing else is done meanwhile. Usually some hundreds are made."""
 HARD: Final = 40
 """A search that looks at more is begun again with bounds for its very amount, made anew: those that were kept do not
 know what was learned of hops that have just refused it."""
@@ -126,6 +127,7 @@ class Ways:
         self._knows = graph.knows(target, token)
         self._free: dict[bool, Label | None] = {}
         """The best without limits; by whether our own channels may be used for more than they hold."""
+        self._made = 0
         self.flat = graph.flat(token)
 
     def knows_payee(self) -> bool:
@@ -148,12 +150,13 @@ class Ways:
         first = rest.of(start)
         if first is None:
             return None
-        ceiling = None if limits.bind else self._ceiling(rest, limits.own_short)
+        sure = None if limits.bind else self._sure(rest, limits.own_short)
+        ceiling = None if sure is None else sure.cost
         bounded = limits.hops is not None or limits.expiry is not None
         settled: dict[NodeId, list[Label]] = defaultdict(list)
         heap = [(start.rank(first), start)]
         looks = 0
-        while heap and looks < MAX_LOOKS:
+        while heap and self._made < MAX_MADE:
             label = heappop(heap)[1]
             if label.own is not None:
                 return label
@@ -165,6 +168,7 @@ class Ways:
             if looks == HARD and not exact:
                 return self._search(limits, exact=True)
             for farther in self._extend(label, rest, limits.own_short, ceiling):
+                self._made += 1
                 left = rest.of(farther)
                 if (
                     left is None
@@ -174,24 +178,31 @@ class Ways:
                     continue
                 if farther.own is not None or not _dominated(farther, settled[farther.node], bounded):
                     heappush(heap, (farther.rank(left), farther))
-        return None
+        return sure
 
-    def _ceiling(self, rest: _Rest, own_short: bool) -> int | None:
-        """What the way costs that a bound's own search found, if one can carry the payment."""
-        found = (self._priced(guide, own_short) for guide in rest.guides)
-        return min((cost for cost in found if cost is not None), default=None)
+    def _sure(self, rest: _Rest, own_short: bool) -> Label | None:
+        """A way that a bound's own search found, if one can carry the payment: no dearer one needs a look, and it is
+        the answer if too many would be needed for a better one. To the payee itself, and to where its hints begin."""
+        start = Label(0, self.amount, self.final_expiry_delta, (), self.target, ())
+        last = (self._over(start, hint) for hint in self.hints.get(self.target, ()) if hint.source != self.source)
+        ends = [start, *(label for label in last if label is not None)]
+        found = (self._priced(end, guide, own_short) for guide in rest.guides for end in ends)
+        return min((label for label in found if label is not None), key=lambda label: label.cost, default=None)
 
-    def _priced(self, guide: _Guide, own_short: bool) -> int | None:
-        """What the way costs that the bound's own search found, if it can carry the payment."""
-        label: Label | None = Label(0, self.amount, self.final_expiry_delta, (), self.target, ())
-        for node in guide.way(self.target):
+    def _priced(self, end: Label, guide: _Guide, own_short: bool) -> Label | None:
+        label: Label | None = end
+        for node in guide.way(end.node):
             if label is None:
                 return None
             farther = [self._over(label, edge) for edge in self._edges_into(label.node) if edge.source == node]
             label = min((one for one in farther if one is not None), key=lambda one: one.cost, default=None)
-        if label is None or self._first(label, own_short) is None:
-            return None
-        return label.cost
+        own = None if label is None else self._first(label, own_short)
+        return None if label is None or own is None else self._by(label, own)
+
+    def _by(self, label: Label, own: OwnChannel) -> Label:
+        """The whole way, over our own channel."""
+        trail = (*label.trail, own.channel_id)
+        return Label(label.cost, label.amount, label.expiry, trail, self.source, label.edges, own)
 
     def _edges_into(self, node: NodeId) -> Iterator[Edge]:
         if self.flat is not None and (number := self.flat.arrays.nodes.get(node)) is not None:
@@ -204,8 +215,7 @@ class Ways:
         """The ways one hop longer: by our own cheapest sufficient channel, which ends it, and by others' edges."""
         own = self._first(label, own_short)
         if own is not None:
-            trail = (*label.trail, own.channel_id)
-            yield Label(label.cost, label.amount, label.expiry, trail, self.source, label.edges, own)
+            yield self._by(label, own)
         for edge in (*rest.promising(label, ceiling), *self.hints.get(label.node, ())):
             if edge.source != self.source:
                 farther = self._over(label, edge)
@@ -314,7 +324,8 @@ class _Guide:
         """From the payer over its channels with `peers`."""
         self.window = None if ways.liquidity is None else window(ways.now)
         self._bound: Bound | None = None
-        self._blind = False
+        self._shortcut: int | None = None
+        """What a way to some node of gossip costs at least that leads over hints: no bound is above it."""
         self._off_graph: dict[NodeId, int] = dict.fromkeys(peers, 0)
         self._arrays = None
         if ways.flat is not None:
@@ -326,30 +337,31 @@ class _Guide:
 
     def steps(self, nodes: Any) -> Any:
         """As `rest`, of many nodes that gossip knows, as floats."""
-        if self._blind or self._bound is None:
-            return np.zeros(len(nodes))
-        return self._bound.steps[nodes] * float(self._bound.unit)
+        if self._bound is None:
+            return np.full(len(nodes), 0.0 if self._shortcut is not None else np.inf)
+        steps = self._bound.steps[nodes] * float(self._bound.unit)
+        return steps if self._shortcut is None else np.minimum(steps, float(self._shortcut) * _DOWN)
 
     def rest(self, node: NodeId) -> int | None:
         """In the unit of what is asked; None if no way leads to `node`."""
-        if self._blind:
-            return 0
         found = self._off_graph.get(node)
-        if found is not None or self._bound is None or self._arrays is None:
-            return found
-        number = self._arrays.nodes.get(node)
-        return None if number is None else self._bound.at(number)
+        if found is None and self._bound is not None and self._arrays is not None:
+            number = self._arrays.nodes.get(node)
+            found = None if number is None else self._bound.at(number)
+        if self._shortcut is not None:
+            found = self._shortcut if found is None else min(found, self._shortcut)
+        return found
 
     def way(self, node: NodeId) -> Iterator[NodeId]:
         """The nodes before `node` on the way that costs that, the nearest first."""
-        if self._bound is None or self._arrays is None or self._blind:
+        if self._bound is None or self._arrays is None:
             return
         number = self._arrays.nodes.get(node, -1)
         while number >= 0 and (number := self._bound.before.item(number)) >= 0:
             yield self._arrays.names[number]
 
     def _follow(self, hints: dict[NodeId, list[Edge]]) -> None:
-        """Nodes that only hints lead to. If one leads to a node that gossip knows, nothing is sure of any bound."""
+        """Take in hints, as if their hops cost nothing: nodes only they lead to, and shortcuts to those of gossip."""
         for _ in hints:
             for target, edges in hints.items():
                 rests = [rest for edge in edges if (rest := self.rest(edge.source)) is not None]
@@ -357,9 +369,9 @@ class _Guide:
                 if not rests or (known is not None and known <= min(rests)):
                     continue
                 if self._arrays is not None and target in self._arrays.nodes:
-                    self._blind = True
-                    return
-                self._off_graph[target] = min(rests)
+                    self._shortcut = min(rests)
+                else:
+                    self._off_graph[target] = min(rests)
 
 
 def _breaks(label: Label, amount: Amount, limits: Limits) -> bool:

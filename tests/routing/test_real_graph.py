@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from channeld.base.units import Amount, NodeId, Seconds, Side, Timestamp
+from routing.edges import Edge
+from routing.fees import Policy
 from routing.graph import Graph
 from routing.liquidity import Liquidity
 from routing.search import NoRoute, Route, find_route
@@ -137,3 +139,17 @@ def test_under_a_limit_there_is_an_answer_whenever_the_reference_has_one(graph: 
             ] <= most
             met += 1
     assert met >= 5
+
+
+def test_a_hint_is_a_way_like_others_and_never_hides_the_public_ones(graph: Graph) -> None:
+    """A dear hint of our own neighbour to a public payee, as a shop behind a hub might give: the rest stays."""
+    learned = Liquidity()
+    for payer, payee, own in lines(graph, slice(0, 8)):
+        for fee in (0, 10**6, 10**9):
+            policy = Policy(fee_base=Amount(fee), fee_ppm=0, expiry_delta=Seconds(0))
+            name = lightning.channel_id(10**6)
+            hint = Edge(channel_id=name, side=Side.A, source=own[0].peer, target=payee, policy=policy)
+            what = {**asked(payer, payee, own), "hints": [hint]}
+            best, route = slowest_best(graph, **what, liquidity=learned), search(graph, what, liquidity=learned)
+            assert best is not None and route is not None
+            assert route.cost == best[0]

@@ -174,7 +174,23 @@ def towns(draw: st.DrawFn) -> tuple[Graph, Ask]:
         for number, peer in enumerate(draw(st.lists(st.sampled_from([1, 2, PAYEE]), min_size=1, max_size=4)))
     ]
     exclude = draw(st.sets(st.sampled_from([(channel_id(number), side) for number in range(6) for side in Side])))
+    hints = draw(
+        st.lists(st.tuples(st.sampled_from([*names, 20, 21]), st.sampled_from([*names, 20]), sizes), max_size=5)
+    )
+    edges = [
+        Edge(
+            channel_id=channel_id(50 + number),
+            side=Side.A,
+            source=node(a),
+            target=node(b),
+            policy=toll(draw(st.sampled_from([0, 300])), draw(st.sampled_from([0, 9_000])), 0, max_lock=most),
+        )
+        for number, (a, b, most) in enumerate(hints)
+        if a != b
+    ]
     limits: dict[str, Any] = {
+        "hints": edges,
+        "target": node(draw(st.sampled_from([PAYEE, PAYEE, 20]))),
         "max_fee": Amount(draw(st.sampled_from([0, 500, 10**6]))),
         "max_hops": draw(st.integers(1, 5)),
         "max_expiry_delta": Seconds(draw(st.sampled_from([900, 2_000, 10**6]))),
