@@ -72,12 +72,14 @@ class Liquidity:
     """The memory of a payer, bounded: what was learned longest ago goes first. Mutable; one owner.
 
     `version` counts what was learned or forgotten, and `recent` holds the last of it: beliefs, None where none is left.
+    `changed` names the channels of which something was since somebody last cleared it, to write it down.
     """
 
     def __init__(self, beliefs: Iterable[tuple[ChannelId, Belief]] = (), *, max_channels: int = MAX_CHANNELS) -> None:
         """`beliefs`: as `export` gave them, oldest first."""
         self.version = 0
         self.recent: deque[tuple[ChannelId, Belief | None]] = deque(maxlen=RECENT)
+        self.changed: set[ChannelId] = set()
         self._max_channels = max_channels
         self._beliefs: OrderedDict[ChannelId, Belief] = OrderedDict()
         for channel_id, belief in beliefs:
@@ -163,12 +165,14 @@ class Liquidity:
     def _keep(self, channel_id: ChannelId, belief: Belief) -> None:
         self.version += 1
         self.recent.append((channel_id, belief))
+        self.changed.add(channel_id)
         self._beliefs[channel_id] = belief
         self._beliefs.move_to_end(channel_id)
         while len(self._beliefs) > self._max_channels:
             oldest, _ = self._beliefs.popitem(last=False)
             self.version += 1
             self.recent.append((oldest, None))
+            self.changed.add(oldest)
 
 
 def left(age: int) -> float:

@@ -9,6 +9,7 @@ from outside are not what they claim to be. `Broken`: a law of our own fails; st
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
 
 
 class ChanneldError(Exception):
@@ -56,6 +57,10 @@ class Unreachable(ChanneldError):
 
 class Broken(ChanneldError):
     """A law of our own does not hold. Whoever sees this keeps the last saved state and stops."""
+
+
+BUGS: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What a mistake of ours raises. It stops what it was made in, not the node (I40)."""
 
 
 class NotSaved(Broken):

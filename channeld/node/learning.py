@@ -6,7 +6,6 @@ is learned again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -19,6 +18,7 @@ from routing.liquidity import Belief, Liquidity
 
 SAVED: Final = 30.0
 """Seconds from one time of writing to the next, if anything was learned."""
+BITE: Final = 500
 _COLUMNS: Final = "channel, capacity, least, most, at"
 
 
@@ -29,11 +29,11 @@ def load(store: Store) -> Liquidity:
 
 
 class Learning:
-    """Writes down what `liquidity` learns."""
+    """Writes down what `liquidity` learns. The one reader of its `changed`."""
 
     def __init__(self, store: Store, liquidity: Liquidity) -> None:
         self._store, self._liquidity = store, liquidity
-        self._saved = liquidity.version
+        liquidity.changed.clear()  # it was read from there
 
     async def run(self) -> None:
         """Until cancelled; then for a last time, if the disk still takes it. StoreFailed: as of any commit."""
@@ -46,32 +46,25 @@ class Learning:
                 await self.save()
 
     async def save(self) -> None:
-        version = self._liquidity.version
-        missed = version - self._saved
-        if not missed:
-            return
-        recent = self._liquidity.recent
-        batch = Batch()
-        if missed > len(recent):
-            batch.add("DELETE FROM beliefs")
-            _write(batch, self._liquidity.export())
-        else:
-            _write(batch, dict(list(recent)[-missed:]).items())
-        await self._store.commit(batch)
-        self._saved = version
+        """A few at a time, so that no payment waits for more than that."""
+        changed = self._liquidity.changed
+        while changed:
+            batch = Batch()
+            for channel in [changed.pop() for _ in range(min(BITE, len(changed)))]:
+                _write(batch, channel, self._liquidity.belief(channel))
+            await self._store.commit(batch)
 
 
-def _write(batch: Batch, beliefs: Iterable[tuple[ChannelId, Belief | None]]) -> None:
-    for channel, belief in beliefs:
-        if belief is None:
-            batch.add("DELETE FROM beliefs WHERE channel = ?", channel)
-            continue
-        capacity = None if belief.capacity is None else wide(belief.capacity)
-        most = None if belief.most is None else wide(Amount(belief.most))
-        batch.add(
-            f"INSERT OR REPLACE INTO beliefs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)",
-            *(channel, capacity, wide(Amount(belief.least)), most, belief.at),
-        )
+def _write(batch: Batch, channel: ChannelId, belief: Belief | None) -> None:
+    if belief is None:
+        batch.add("DELETE FROM beliefs WHERE channel = ?", channel)
+        return
+    capacity = None if belief.capacity is None else wide(belief.capacity)
+    most = None if belief.most is None else wide(belief.most)
+    batch.add(
+        f"INSERT OR REPLACE INTO beliefs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)",
+        *(channel, capacity, wide(belief.least), most, belief.at),
+    )
 
 
 def _belief(row: tuple[Any, ...]) -> Belief:

@@ -23,7 +23,7 @@ from typing import Final, Protocol
 
 import trio
 
-from channeld.base.errors import Answer, ChanneldError, NotSaved, PeerFault, Refused, StoreFailed
+from channeld.base.errors import BUGS, Answer, ChanneldError, NotSaved, PeerFault, Refused, StoreFailed
 from channeld.base.keys import Key
 from channeld.base.quick import replace
 from channeld.base.units import LockId
@@ -60,8 +60,6 @@ PATIENCE: Final = 0.05
 """Seconds after which what waits is saved even so; callers may wait for that."""
 _saved: Final = attrgetter(*(one.name for one in fields(Channel) if one.name not in ("session", "ask", "waiting")))
 """What of a channel is saved."""
-_BUGS: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What a mistake of ours raises. It stops one channel, not the node (I40)."""
 
 
 class Line(Protocol):
@@ -257,12 +255,12 @@ class Actor:
         except NotSaved as fault:
             self._again(items, fault)
             return
-        except (ChanneldError, *_BUGS) as fault:
+        except (ChanneldError, *BUGS) as fault:
             self._stop(fault, items)
             return
         try:
             self._let_out(turn)
-        except (ChanneldError, *_BUGS) as fault:
+        except (ChanneldError, *BUGS) as fault:
             self._stop(fault, [])
         for reply in turn.replies:
             reply.done.set()
@@ -283,7 +281,7 @@ class Actor:
     def _stop(self, fault: Exception, items: list[_Item]) -> None:
         """Sign nothing more. Of `items` nothing was saved or sent: what a channel that has stopped still hears has a
         turn each, if it was not the one that stopped it; whoever asked for the others is refused."""
-        log.critical("channel=%s BROKEN %s", self.channel.name, fault, exc_info=isinstance(fault, _BUGS))
+        log.critical("channel=%s BROKEN %s", self.channel.name, fault, exc_info=isinstance(fault, BUGS))
         before, self.broken = self.broken, str(fault) or type(fault).__name__
         self._cut()
         left = [item for item in items if before is None and isinstance(item.event, _STILL) and not item.refused]

@@ -22,7 +22,7 @@ from typing import Any, Final
 import trio
 
 from channeld.base.digests import Domain
-from channeld.base.errors import Malformed, Refused
+from channeld.base.errors import BUGS, Broken, Malformed, Refused
 from channeld.base.quick import replace
 from channeld.base.units import Address, Amount, LockKey, NodeId, Preimage, Seconds, Timestamp
 from channeld.core.channel import Channel, Session
@@ -392,6 +392,9 @@ class Payments:
             if running.lesson is not None:
                 code, text = running.lesson[0], f"{running.lesson[1]}; then: {text}"
             return code, text
+        except (Broken, *BUGS) as fault:  # in finding a way: it ends this payment, not the channel whose turn this is
+            log.critical("payment=%s no plan: %s", running.payment.hash.hex(), fault, exc_info=True)
+            return "internal", "a mistake in finding a way; the log says more"
         running.rounds += 1
         parts = [self._part(running, route) for route in routes]
         running.out += (part for part, _, _ in parts)

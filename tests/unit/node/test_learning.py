@@ -8,9 +8,10 @@ import pytest
 import trio
 
 from channeld.base.units import Amount, ChannelId, Side
-from channeld.node.learning import Learning, load
+from channeld.node.learning import BITE, Learning, load
 from channeld.storage.sqlite import SqliteStore
-from routing.liquidity import RECENT, Liquidity
+from channeld.storage.store import Batch
+from routing.liquidity import Liquidity
 from tests.roles import START
 
 CAPACITY = Amount(1_000)
@@ -44,17 +45,23 @@ async def test_what_was_learned_is_read_again(store: SqliteStore) -> None:
     assert dict(load(store).export()) == dict(liquidity.export())
 
 
-@pytest.mark.parametrize("more", [3, RECENT - 3, RECENT - 2, RECENT + 1])
-async def test_more_than_the_last_is_written_whole(store: SqliteStore, more: int) -> None:
-    """And what is remembered no more goes."""
-    liquidity = Liquidity(max_channels=RECENT)
+async def test_however_much_it_is_in_bites_and_what_is_forgotten_goes(store: SqliteStore) -> None:
+    liquidity = Liquidity(max_channels=BITE + 7)
     learning = Learning(store, liquidity)
     teach(liquidity, 3)
     await learning.save()
-    teach(liquidity, more, start=10)
+    teach(liquidity, 3 * BITE, start=10)
+    sizes: list[int] = []
+    commit = store.commit
+
+    async def counted(batch: Batch) -> None:
+        sizes.append(len(batch.writes))
+        await commit(batch)
+
+    store.commit = counted  # type: ignore[method-assign]
     await learning.save()
-    kept = dict(load(store).export())
-    assert kept == dict(liquidity.export())
+    assert dict(load(store).export()) == dict(liquidity.export())
+    assert max(sizes) == BITE
 
 
 async def test_the_last_is_written_at_the_end(store: SqliteStore) -> None:

@@ -6,15 +6,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+import pytest
 import trio
 
 from channeld.base.errors import Refused
 from channeld.base.units import Amount
+from channeld.node import payments
 from channeld.node.attempts import locks_of
 from channeld.node.ledger import Attempt
 from channeld.node.payments import Payments
 from channeld.storage.store import Batch
 from channeld.wire import invoice
+from routing.search import Route
 from tests.roles import lock_key, open_pair, preimage
 from tests.unit.node.parts import Parts, parts, renamed
 from tests.unit.node.test_payments import PAYEE, asked
@@ -124,3 +127,20 @@ async def test_after_a_restart_nothing_is_promised_twice(nursery: trio.Nursery) 
         await node.quiet()
         assert sum(amounts(under_way(node)[len(before) :])) == WHOLE
         assert node.store.rows("SELECT hash FROM payments") == [(lock_key(1),)]
+
+
+async def test_a_mistake_in_finding_a_way_ends_the_payment_and_no_channel(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes back is planned anew in the turn of the channel that brought it."""
+
+    def mistaken(*_: object, **__: object) -> tuple[Route, ...]:
+        raise IndexError("a mistake")
+
+    async with paying(nursery, 2) as (node, told):
+        monkeypatch.setattr(payments, "find_parts", mistaken)
+        for one in under_way(node):
+            node.payments.returned(one, b"")
+        await node.quiet()
+        assert told == ["internal"]
+        assert node.store.rows("SELECT state, code FROM payments") == [("failed", "internal")]
