@@ -11,7 +11,8 @@ at least
     flat + amount * (rate + HOP + WEIGHT * -ln(1 - amount * doubt))        base units
 
 with fee and lock time in the first two, and the doubt whether it has the amount in the last. Of a channel that
-something was learned of (`learn`), what is left of that is counted instead. And a direction carries `most` at most."""
+something was learned of (`learn`), what is left of that is counted instead. And a direction carries `most` at most.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +36,7 @@ LOGGED: Final = 4_096
 WINDOW: Final = 10 * STEP
 """Seconds of chain time for which one bound of what was learned holds, as it fades."""
 LARGE: Final = 0.3
+"""A share of which the logarithm is taken; the series is far below it from there on."""
 _FIRST: Final = 64
 _RISK: Final = RISK / UNIT
 _FLOATS: Final = ("flat", "rate", "doubt", "least_lock", "most", "toll_flat", "toll_rate", "delta")

@@ -10,7 +10,8 @@ anew.
 
 Costs are rounded down to multiples of a power of two, a 2**-40th of the amount, and added exactly: so the bound of a
 node is never above that of a neighbour and the hop between them, not even by a bit, and no node needs to be looked at
-twice. The same is done in fees, in lock time and in hops alone, for payments with limits in these."""
+twice. The same is done in fees, in lock time and in hops alone, for payments with limits in these.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +46,7 @@ REFRESHED: Final = 5_000
 """Changes after which it is made anew: what has become dearer would make it looser and looser."""
 _DOWN: Final = 1 - 2.0**-24
 """What is exact may be less than a float by this: floats round, and a penalty is rounded down by less than a `HOP`'s
-10**-8. """
+10**-8."""
 
 
 class What(Enum):
@@ -57,8 +58,7 @@ class What(Enum):
 
 @dataclass(slots=True)
 class Bound:
-    """`steps` of `unit` each, by node; infinite where no way leads. `before`: the node before it on the cheapest
-    way."""
+    """`steps` of `unit` each, by node; infinite where no way leads. `before`: the node before it on that way."""
 
     steps: Floats
     before: Numbers

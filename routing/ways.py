@@ -16,7 +16,8 @@ The way that the bounds' own search found is priced first: nothing dearer needs 
 channels numpy picks those that could do as well. First the search minds no limits on fees, hops and time, which nearly
 always suffices; only when its answer breaks one it runs again minding them, led by bounds in these too. When there is
 no way, it is asked again with one limit lifted at a time, so that the refusal names the reason. Ties are broken by
-amount, time, hops and channel ids, never by the order in which gossip came."""
+amount, time, hops and channel ids, never by the order in which gossip came.
+"""
 
 from __future__ import annotations
 

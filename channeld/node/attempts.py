@@ -14,14 +14,14 @@ from typing import Final
 
 from channeld.base.errors import Malformed
 from channeld.base.pack import pack, unpack
-from channeld.base.units import Amount, ChannelId, NodeId, Seconds, Side, Timestamp
+from channeld.base.units import Amount, ChannelId, NodeId, Side, Timestamp
 from channeld.core.events import Offer
 from channeld.node.ledger import Attempt
 from channeld.wire import failure, onion, payload
 from channeld.wire.failure import FailureCode
 from channeld.wire.invoice import Invoice
 from channeld.wire.payload import FinalPayload, ForwardPayload
-from routing.edges import Direction, Edge
+from routing.edges import Direction, Edge, hint_edges
 from routing.fees import Policy
 from routing.graph import Graph
 from routing.liquidity import Liquidity
@@ -147,13 +147,19 @@ class Lessons:
 
 
 def hints_of(asked: Invoice) -> list[Edge]:
-    """The invoice's hints as edges. A hint does not say which side its nodes are on; A stands for it."""
-    edges = []
-    for way in asked.hints:
-        for hop, after in zip(way, [*[step.node for step in way[1:]], asked.payee], strict=True):
-            policy = Policy(fee_base=hop.fee_base, fee_ppm=hop.fee_ppm, expiry_delta=Seconds(hop.expiry_delta))
-            edges.append(Edge(channel_id=hop.channel, side=Side.A, source=hop.node, target=after, policy=policy))
-    return edges
+    """The invoice's hints as edges."""
+    ways = (
+        [
+            (
+                hop.node,
+                hop.channel,
+                Policy(fee_base=hop.fee_base, fee_ppm=hop.fee_ppm, expiry_delta=hop.expiry_delta),
+            )
+            for hop in way
+        ]
+        for way in asked.hints
+    )
+    return [edge for way in ways for edge in hint_edges(way, asked.payee)]
 
 
 def _payee_code(code: FailureCode) -> str:

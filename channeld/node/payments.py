@@ -28,8 +28,9 @@ from channeld.base.units import Address, Amount, LockKey, NodeId, Preimage, Seco
 from channeld.core.channel import Channel, Session
 from channeld.node.attempts import Lessons, attempt_of, build, hints_of, locks_of, offer_of
 from channeld.node.ledger import Attempt, Book
+from channeld.node.payment_row import COLUMNS, Payment, payment_of
 from channeld.node.world import World
-from channeld.storage.store import Batch, Store, narrow, wide
+from channeld.storage.store import Batch, Store, wide
 from channeld.wire import invoice, onion
 from channeld.wire.invoice import Invoice
 from routing.edges import Direction
@@ -51,53 +52,6 @@ _NO_WAY: Final = {
 
 _decode = lru_cache(maxsize=1_024)(invoice.decode)
 """An invoice is read several times on its way to being paid; the same text always says the same."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Payment:
-    """What is known of one payment; `state` is pending, succeeded, failed, or unknown after a restore."""
-
-    hash: LockKey
-    invoice: str
-    token: Address
-    payee: NodeId
-    amount: Amount
-    fee: Amount
-    max_fee: Amount
-    give_up: Timestamp
-    hops: int
-    state: str
-    preimage: bytes
-    code: str
-    text: str
-    at: Timestamp
-    settled_at: Timestamp
-
-
-_COLUMNS: Final = (
-    "hash, invoice, token, payee, amount, fee, max_fee, give_up, hops, state, preimage, code, text, at, settled_at"
-)
-
-
-def payment_of(row: Sequence[Any]) -> Payment:
-    hash_, text, token, payee, amount, fee, max_fee, give_up, hops, state, preimage, code, why, at, settled = row
-    return Payment(
-        hash=hash_,
-        invoice=text,
-        token=token,
-        payee=payee,
-        amount=Amount(narrow(amount)),
-        fee=Amount(narrow(fee)),
-        max_fee=Amount(narrow(max_fee)),
-        give_up=give_up,
-        hops=hops,
-        state=state,
-        preimage=preimage,
-        code=code,
-        text=why,
-        at=at,
-        settled_at=settled,
-    )
 
 
 @dataclass(eq=False, slots=True)
@@ -239,7 +193,7 @@ class Payments:
         return routes, chance(routes, ask)
 
     def find(self, hash_: LockKey) -> Payment | None:
-        rows = self._store.rows(f"SELECT {_COLUMNS} FROM payments WHERE hash = ?", hash_)
+        rows = self._store.rows(f"SELECT {COLUMNS} FROM payments WHERE hash = ?", hash_)
         return payment_of(rows[0]) if rows else None
 
     def _begin(
@@ -299,7 +253,7 @@ class Payments:
         row = Batch()
         row.extend(running.claim)
         row.add(
-            f"INSERT OR IGNORE INTO payments (n, {_COLUMNS}) "
+            f"INSERT OR IGNORE INTO payments (n, {COLUMNS}) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', x'', '', '', ?, 0)",
             *(self._count, payment.hash, payment.invoice, payment.token, payment.payee),
             *(wide(payment.amount), wide(running.fee), wide(payment.max_fee), payment.give_up, running.hops),
@@ -309,7 +263,7 @@ class Payments:
 
     def resume(self) -> None:
         """After a restart: go on with what was pending."""
-        for row in self._store.rows(f"SELECT {_COLUMNS} FROM payments WHERE state = 'pending'"):
+        for row in self._store.rows(f"SELECT {COLUMNS} FROM payments WHERE state = 'pending'"):
             payment = payment_of(row)
             running = self._running[payment.hash] = _Running(
                 asked=self.read(payment.invoice), payment=payment, fee=payment.fee, hops=payment.hops

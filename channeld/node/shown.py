@@ -13,7 +13,7 @@ from channeld.chain.chain import BlockRef, Head
 from channeld.chain.networks import Network
 from channeld.core.channel import Channel, Phase, Session
 from channeld.core.closing import final_body
-from channeld.node.payments import Payment
+from channeld.node.payment_row import Payment
 from channeld.storage.store import narrow
 from channeld.wire.invoice import Invoice
 from routing.search import Route

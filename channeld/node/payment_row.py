@@ -1,0 +1,57 @@
+"""A payment of ours as its row in the database says it, `COLUMNS` in this order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from channeld.base.units import Address, Amount, LockKey, NodeId, Timestamp
+from channeld.storage.store import narrow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payment:
+    """What is known of one payment; `state` is pending, succeeded, failed, or unknown after a restore."""
+
+    hash: LockKey
+    invoice: str
+    token: Address
+    payee: NodeId
+    amount: Amount
+    fee: Amount
+    max_fee: Amount
+    give_up: Timestamp
+    hops: int
+    state: str
+    preimage: bytes
+    code: str
+    text: str
+    at: Timestamp
+    settled_at: Timestamp
+
+
+COLUMNS: Final = (
+    "hash, invoice, token, payee, amount, fee, max_fee, give_up, hops, state, preimage, code, text, at, settled_at"
+)
+
+
+def payment_of(row: Sequence[Any]) -> Payment:
+    hash_, text, token, payee, amount, fee, max_fee, give_up, hops, state, preimage, code, why, at, settled = row
+    return Payment(
+        hash=hash_,
+        invoice=text,
+        token=token,
+        payee=payee,
+        amount=Amount(narrow(amount)),
+        fee=Amount(narrow(fee)),
+        max_fee=Amount(narrow(max_fee)),
+        give_up=give_up,
+        hops=hops,
+        state=state,
+        preimage=preimage,
+        code=code,
+        text=why,
+        at=at,
+        settled_at=settled,
+    )
