@@ -25,6 +25,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import cached_property
 from heapq import heappop, heappush
 from typing import Any, Final
 
@@ -264,23 +265,29 @@ class _Rest:
             tight = set(most) - ample
         self._tightest = max((most[peer] for peer in tight), default=Amount(0))
         self._ample = _Guide(ways, What.COST, ample, exact=exact)
-        self._tight = None
-        if tight:
-            self._tight = _Guide(ways, What.COST, tight, exact=exact), _Guide(ways, What.FEE, tight)
+        self._few, self._exact = tight, exact
         some = ample | tight
         self._limited = [_Guide(ways, what, some) for what in (What.FEE, What.HOPS, What.TIME)] if limits.bind else []
 
     @property
     def guides(self) -> Iterator[_Guide]:
         yield self._ample
-        if self._tight is not None:
+        if "_tight" in self.__dict__:
             yield self._tight[0]
+
+    @cached_property
+    def _tight(self) -> tuple[_Guide, _Guide]:
+        """In cost and in fees, over the channels with little for fees. Made when a label could still use one."""
+        ways = self._ways
+        return _Guide(ways, What.COST, self._few, exact=self._exact), _Guide(ways, What.FEE, self._few)
 
     def of(self, label: Label) -> int | None:
         if label.own is not None:
             return None if self._limited and _breaks(label, self._amount, self._limits) else 0
         least = self._ample.rest(label.node)
-        if self._tight is not None:
+        if not label.edges and least is not None and self._few:
+            return 0  # where the search begins no bound is needed
+        if label.amount <= self._tightest:
             fee = self._tight[1].rest(label.node)
             if fee is not None and label.amount + fee <= self._tightest:
                 other = self._tight[0].rest(label.node)
@@ -300,9 +307,11 @@ class _Rest:
             cost *= UNIT
             sources = arrays.source[at]
             left = self._ample.steps(sources)
-            if self._tight is not None:
+            if label.amount <= self._tightest and "_tight" in self.__dict__:
                 fits = label.amount * _DOWN + self._tight[1].steps(sources) <= self._tightest
                 left = np.minimum(left, np.where(fits, self._tight[0].steps(sources), np.inf))
+            elif label.amount <= self._tightest:  # most labels one hop on are larger: without those bounds, till needed
+                left = np.zeros(len(at))
             most = np.finfo(float).max if ceiling is None else (ceiling - label.cost) * _UP
             at = at[cost + left <= most]
         return [edge for edge in map(arrays.edges.__getitem__, at.tolist()) if edge is not None]
