@@ -197,7 +197,7 @@ class Arrays:
         return self._order
 
     def bound(self, at: Any, amount: float, *, window: int | None) -> Floats:
-        """Least cost of a lock of `amount` over these directions, base units; infinite where it is not carried.
+        """Least cost of a lock of `amount` over these directions, base units, as if all carried it.
 
         Args:
             at: numbers of directions, or a slice.
@@ -211,7 +211,6 @@ class Arrays:
             some = np.flatnonzero(self.known[at])
             if len(some):
                 cost[some] += amount * self._least_doubt(some if isinstance(at, slice) else at[some], amount, window)
-        cost[self.most[at] < amount] = np.inf
         return cost
 
     def _least_doubt(self, at: Any, amount: float, window: int) -> Floats:

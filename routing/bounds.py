@@ -202,22 +202,20 @@ class Bounds:
         if key.what is What.COST:
             cost = arrays.bound(at, amount, window=key.window)
             cost *= UNIT / key.unit * _DOWN
+        elif key.what is What.FEE:
+            cost = (arrays.toll_flat[at] + amount * arrays.toll_rate[at]) * _DOWN
+        elif key.what is What.TIME:
+            cost = arrays.delta[at].copy()
         else:
-            if key.what is What.FEE:
-                cost = (arrays.toll_flat[at] + amount * arrays.toll_rate[at]) * _DOWN
-            elif key.what is What.TIME:
-                cost = arrays.delta[at].copy()
-            else:
-                cost = np.ones(len(arrays.most[at]))
-            cost[arrays.most[at] < amount] = np.inf
-        cost[arrays.least_lock[at] > key.top] = np.inf
+            cost = np.ones(len(arrays.most[at]))
+        np.floor(cost, out=cost)
+        np.minimum(cost, MOST_STEPS, out=cost)
+        cost[(arrays.most[at] < amount) | (arrays.least_lock[at] > key.top)] = np.inf
         if key.closed:
             shut = np.array(sorted(key.closed), np.int32)
             cost[shut if isinstance(at, slice) else np.isin(at, shut)] = np.inf
         if key.payer >= 0:
             cost[arrays.out_of(key.payer) if isinstance(at, slice) else arrays.source[at] == key.payer] = np.inf
-        np.floor(cost, out=cost)
-        np.minimum(cost, MOST_STEPS, out=cost, where=cost != np.inf)
         return cost
 
 

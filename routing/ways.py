@@ -313,7 +313,7 @@ class _Rest:
             elif label.amount <= self._tightest:  # most labels one hop on are larger: without those bounds, till needed
                 left = np.zeros(len(at))
             most = np.finfo(float).max if ceiling is None else (ceiling - label.cost) * _UP
-            at = at[cost + left <= most]
+            at = at[(cost + left <= most) & (arrays.most[at] >= float(label.amount))]
         return [edge for edge in map(arrays.edges.__getitem__, at.tolist()) if edge is not None]
 
     def _too_much(self, label: Label) -> bool:
