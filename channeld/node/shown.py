@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from channeld.base.errors import Malformed
 from channeld.base.units import NATIVE, Address, Side
 from channeld.chain.chain import BlockRef, Head
 from channeld.chain.networks import Network
@@ -20,6 +21,8 @@ from routing.search import Route
 
 Json = dict[str, Any]
 NATIVE_DECIMALS: Final = 18
+NEWEST: Final = 2**48
+"""More than any row is numbered, and than the seconds there will be."""
 _STATES: Final = {
     Phase.OPENING: "opening",
     Phase.OPEN: "open",
@@ -203,3 +206,13 @@ def _part(route: Route) -> Json:
             for hop in route.hops
         ],
     }
+
+
+def read_cursor(cursor: str | None, count: int) -> list[int]:
+    """What a cursor says; without one, more than there is. Malformed: it is none of ours."""
+    if cursor is None:
+        return [NEWEST] * count
+    parts = cursor.split(".")
+    if len(parts) != count or not all(part.isascii() and part.isdecimal() and len(part) < 16 for part in parts):
+        raise Malformed(f"no cursor: {cursor[:20]!r}")
+    return [min(int(part), NEWEST) for part in parts]

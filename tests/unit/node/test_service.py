@@ -110,7 +110,7 @@ async def test_an_invoice_made_twice_under_one_key_is_one(service: Service):
 
 async def test_the_newest_answers_are_kept_and_the_oldest_forgotten_but_those_that_last(service: Service):
     first = await invoice(service, key="first")
-    batch = service._claim("a channel", ("open_channel", 1), {"channel_id": "0x07"}, lasts=True)
+    batch = service.asked.claim("a channel", ("open_channel", 1), {"channel_id": "0x07"}, lasts=True)
     batch.add(
         "WITH RECURSIVE n(i) AS (SELECT 3 UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
         "INSERT INTO asked SELECT 'key ' || i, 'another', '{}', 0 FROM n",

@@ -14,7 +14,7 @@ from channeld.core.channel import Phase, Session
 from channeld.core.effects import Learned
 from channeld.core.events import Cancel, Connected, Disconnected, Fulfil, Offer, Pay
 from channeld.core.messages import Ack, Commit, DepositSeen
-from channeld.node import service
+from channeld.node import service, transfers
 from channeld.node.ledger import Attempt
 from channeld.node.loop import Actor, Reply
 from channeld.storage.store import Batch
@@ -455,7 +455,7 @@ async def test_a_transfer_repeated_while_the_disk_stalls_is_made_once(
     node: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For longer than a caller that has gone is waited for: the second call waits for the first one's row."""
-    monkeypatch.setattr(service, "TURN", 0.02)
+    monkeypatch.setattr(transfers, "TURN", 0.02)
     needed = [field.name for field in fields(service.Service) if field.init and field.default_factory is MISSING]
     missing = dict.fromkeys(needed)
     given = {"book": node.book, "store": node.store, "world": node.world}
