@@ -17,20 +17,20 @@ import trio
 
 from channeld.base.digests import NO_LOCKS, Lock, rest_hash
 from channeld.base.errors import ChanneldError, Unreachable
-from channeld.base.keys import Key, keccak, sha256
+from channeld.base.keys import Key, sha256
 from channeld.base.pack import pack, unpack
 from channeld.base.units import Amount, ChannelId, Digest, LockKey, Preimage, Seconds, Side, Timestamp
 from channeld.chain import chain as seen
-from channeld.chain.chain import BlockRef, Call, Head
+from channeld.chain.chain import BlockRef, Head
 from channeld.chain.follower import BlockSeen, ChainDown, ChainEvent, ChainUp, HeadMoved, Rewound, follow
-from channeld.chain.intents import Intent, Status
 from channeld.chain.reads import RpcChain
 from channeld.chain.sender import Sender
 from channeld.core import closing, events
 from channeld.core.channel import EMPTY, Channel, LockName, Phase
-from channeld.core.closing import Act, Margins, due
+from channeld.core.closing import Margins, due
 from channeld.core.updating import our_locks
 from channeld.node.actors import Tally
+from channeld.node.acts import Acts
 from channeld.node.chainbook import note_fact
 from channeld.node.ledger import Book
 from channeld.node.loop import Actor
@@ -40,8 +40,6 @@ from channeld.node.world import World
 from channeld.storage.store import Batch, Store
 
 log = logging.getLogger(__name__)
-MAX_SECRETS: Final = 100
-"""Secrets registered in one transaction."""
 LONGEST_PERIOD: Final = 30 * 86_400
 FAR_BEHIND: Final = 10
 """Blocks not read yet, beyond which nothing new is begun: a close may be in them."""
@@ -92,7 +90,7 @@ class Guard:
         self._memo_of, self._gone, self._resized, self._ticked = memo_of, gone, resized, ticked
         self._asked, self._poll, self._start_block, self._looked_after = asked, poll, start_block, looked_after
         self._pending = _Pending()
-        self._registering: dict[LockKey, str] = {}
+        self._acts = Acts(chain.contracts, sender, world, account_key.address)
         self._owed = Owed(chain, sender, account_key.address)
         self._looked = False
         self._cursor: BlockRef | None = None
@@ -253,7 +251,7 @@ class Guard:
         for key in [key for key, (number, _) in pending.secrets.items() if number > to.number]:
             del pending.secrets[key]
             self._world.registered.pop(key, None)  # R20: `due` has it registered again at once
-            self._registering.pop(key, None)
+            self._acts.registered(key)
         self._looked = False  # closes and challenges that went with it are found out at the next tick
 
     # -- what has become certain
@@ -282,7 +280,7 @@ class Guard:
                 del self._pending.facts[number]
         for key in [key for key, (number, _) in self._pending.secrets.items() if number <= final]:
             del self._pending.secrets[key]  # registered for good, and before whatever is told from now on
-            self._registering.pop(key, None)
+            self._acts.registered(key)
 
     def awaits(self, channel: ChannelId) -> bool:
         """Whether the chain shows something of a channel that does not count yet."""
@@ -453,92 +451,12 @@ class Guard:
         for act in acts:
             if isinstance(act, closing.CloseAct) and not self._asked():
                 continue  # a tower may know a newer state; no lock is lost by it, as secrets are registered meanwhile
-            await self._act(channel, act)
+            await self._acts.take(channel, act)
 
     def _margins(self, channel: Channel) -> Margins:
         network = self._world.network
         period = min(max(channel.terms.challenge_period, network.min_challenge_period), LONGEST_PERIOD)
         return Margins(inclusion=network.delta_inclusion, skew=network.clock_skew, period=Seconds(period))
-
-    async def _act(self, channel: Channel, act: Act) -> None:
-        contracts, token, terms = self.chain.contracts, channel.token, channel.terms
-        name = channel.id.hex()
-        match act:
-            case closing.CooperateAct():
-                a, b = (b"", act.signature_theirs) if channel.we is Side.A else (act.signature_theirs, b"")
-                call = contracts.cooperate(
-                    token,
-                    terms,
-                    version=act.version,
-                    net=act.net,
-                    out_a=act.out_a,
-                    out_b=act.out_b,
-                    valid_until=act.valid_until,
-                    signature_a=a,
-                    signature_b=b,
-                )
-                await self._submit(f"cooperate:{name}:{act.version}", call, act.valid_until)
-            case closing.CloseAct():
-                call = contracts.close(
-                    token,
-                    terms,
-                    version=act.version,
-                    body_hash=act.body_hash,
-                    signature=act.signature,
-                    salt_other=act.salt_other,
-                    salt_own_hash=keccak(channel.salt_ours),
-                )
-                await self._submit(f"close:{name}:{act.version}", call)
-            case closing.ChallengeAct():
-                call = contracts.challenge(
-                    token,
-                    terms,
-                    version=act.version,
-                    body_hash=act.body_hash,
-                    signature_a=act.signature_a,
-                    signature_b=act.signature_b,
-                )
-                in_time = self._world.chain_time <= act.before  # later it is still good, until `finalize`
-                await self._submit(f"challenge:{name}:{act.version}", call, act.before if in_time else None)
-            case closing.FinalizeAct():
-                call = contracts.finalize(token, terms, body_hash=act.body_hash, bond_to=act.bond_to)
-                await self._submit(f"finalize:{name}", call)
-            case closing.SettleAct():
-                call = contracts.settle(
-                    token,
-                    terms,
-                    net=act.net,
-                    locked_ab=act.locked_ab,
-                    locked_ba=act.locked_ba,
-                    locks_hash=act.locks_hash,
-                    blind=act.blind,
-                    bond_to=act.bond_to,
-                )
-                await self._submit(f"settle:{name}", call)
-            case closing.ResolveAct():
-                call = contracts.resolve_locks(token, terms, act.locks, act.secrets)
-                await self._submit(f"resolve:{name}:{keccak(act.locks)[:16].hex()}", call)
-            case closing.RegisterAct():
-                await self._register(act)
-
-    async def _register(self, act: closing.RegisterAct) -> None:
-        """Each secret belongs to one transaction, until that one has failed."""
-        wanted = []
-        for secret in act.secrets:
-            under = self._registering.get(LockKey(sha256(secret)))
-            intent = await self.sender.find(under) if under else None
-            if intent is None or intent.status in (Status.FAILED, Status.DROPPED):
-                wanted.append(secret)
-        for at in range(0, len(wanted), MAX_SECRETS):
-            some = wanted[at : at + MAX_SECRETS]
-            key = f"register:{keccak(b''.join(some)).hex()}"
-            for secret in some:
-                self._registering[LockKey(sha256(secret))] = key
-            log.warning("registering %s secrets on chain, before %s", len(some), act.before)
-            await self._submit(key, self.chain.contracts.register(some), act.before)
-
-    async def _submit(self, key: str, call: Call, deadline: Timestamp | None = None) -> None:
-        await self.sender.submit(Intent.of(self._key.address, key, call, deadline=deadline))
 
     async def _ask(self, actor: Actor, event: events.Event, writes: Batch | None = None) -> None:
         try:
