@@ -8,20 +8,26 @@ outline. A tower that says it holds nothing proves nothing.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from channeld.base.errors import Answer, PeerFault
-from channeld.base.units import Digest, NodeId, Version
+from channeld.base.errors import Answer, PeerFault, Refused
+from channeld.base.units import ChannelId, Digest, NodeId, Version, short
 from channeld.core.channel import Body, Channel, Outline
+from channeld.core.events import Recover
 from channeld.core.messages import Proof
 from channeld.node.tower_saved import LinkState, load_link
+from channeld.storage.store import Batch
 from channeld.wire import appointment
 from channeld.wire.messages import Appointment, Message
 
 if TYPE_CHECKING:
     from channeld.node.tower_link import Kit
+    from channeld.node.towers import Tower
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,3 +95,24 @@ def remembered(kit: Kit, tower: NodeId, channel: Channel) -> LinkState:
     """What our own database says that we gave the tower."""
     rows = kit.store.rows("SELECT saved FROM receipts WHERE tower = ? AND channel = ?", tower, channel.id)
     return load_link(rows[0][0]) if rows else LinkState()
+
+
+async def ahead(kit: Kit, tower: Tower, name: ChannelId, copy: Copy) -> None:
+    """A tower shows an upload of ours that we do not remember: this database is a copy. In recovery for good."""
+    actor = kit.book.actors[name]
+    newer = copy.version > actor.channel.best.version
+    if actor.channel.recovering and not newer:
+        return
+    log.error(
+        "tower=%s channel=%s holds update %s with version %s, we know %s: was the database restored?",
+        *(short(tower.node[1:]), actor.channel.name, copy.seq, copy.version, actor.channel.current.version),
+    )
+    batch, reason = Batch(), f"a tower holds update {copy.seq} of version {copy.version}"
+    kit.book.events.add(
+        *(batch, "tower_ahead"), tower=tower.node, channel_id=name, seq=copy.seq, version=copy.version, newer=newer
+    )
+    try:
+        await actor.ask(Recover(reason=reason, proof=copy.proof, outline=copy.outline), writes=batch)
+    except Refused as fault:  # it is over on chain, and signs nothing anyway
+        log.info("channel=%s %s", actor.channel.name, fault)
+    kit.book.events.ring()

@@ -8,7 +8,7 @@ key, a connection and a pace of its own; a tower that is down holds up nobody.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -17,10 +17,11 @@ import trio
 from channeld.base.digests import Domain, delegation_digest, locks_hash
 from channeld.base.errors import Answer, Malformed, PeerFault, Unreachable
 from channeld.base.keys import Key
-from channeld.base.units import ChannelId, LockKey, Preimage, Seconds, Signature, Version, short
+from channeld.base.units import LockKey, Preimage, Seconds, Signature, Version, short
 from channeld.core.channel import Channel, Phase
+from channeld.node import tower_ask
 from channeld.node.exposure import History, at_stake, claimed, value
-from channeld.node.tower_ask import Copy, read_copy
+from channeld.node.tower_ask import read_copy
 from channeld.node.tower_call import NoPromise, TowerCall
 from channeld.node.tower_saved import Held, LinkState, Pending, load_link
 from channeld.peers.net import Net
@@ -74,8 +75,6 @@ class Kit:
     news: Callable[[], None]
     """Told whenever some cover has changed."""
     backup_key: bytes
-    tower_ahead: Callable[[Tower, ChannelId, Copy], Awaitable[None]]
-    """Told that a tower holds an upload of ours that we do not remember."""
     asked: trio.Event = field(default_factory=trio.Event)
     """Set when the towers were asked, at the start, what they hold: nothing is uploaded before."""
 
@@ -406,7 +405,7 @@ class Link:
             self.state.held = Held(version=copy.version, entrusted=frozenset(), receipt=receipt)
         await self._save()
         if channel is not None and (ahead or newer):
-            await kit.tower_ahead(self.tower, channel.id, copy)
+            await tower_ask.ahead(kit, self.tower, channel.id, copy)
 
     def _skip_to(self, seq: int) -> None:
         if seq >= MAX_SEQ:

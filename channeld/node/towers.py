@@ -21,28 +21,22 @@ from channeld.base.keys import Key
 from channeld.base.pack import pack, unpack
 from channeld.base.units import Address, ChannelId, NodeId, Seconds, Timestamp, Version, short
 from channeld.core.channel import Channel, Phase
-from channeld.core.events import Recover
 from channeld.node.exposure import History
 from channeld.node.ledger import Book
-from channeld.node.tower_ask import Copy, read_copy, remembered
 from channeld.node.tower_call import TowerCall
 from channeld.node.tower_link import FIRST_DELAY, LONGEST_DELAY, Kit, Link, guards, something_to_lose
+from channeld.node.tower_recall import ASK_WITHIN, Recall
 from channeld.node.world import World
 from channeld.peers.net import Net, Tcp
 from channeld.storage.store import Batch, Store
-from channeld.wire import appointment
 from channeld.wire.address import HostPort, NodeAddress, node_address
-from channeld.wire.messages import GetAppointment, TowerError, TowerInfo, TowerInfoRequest
+from channeld.wire.messages import TowerError, TowerInfo, TowerInfoRequest
 
 log = logging.getLogger(__name__)
 Times = list[Timestamp]
 FORM: Final = 1
 SWEEP: Final = 5.0
 """Seconds between looks at what no turn tells: receipts that run out, preimages that came in quietly."""
-ASK_WITHIN: Final = 10.0
-"""Seconds for which a start waits for towers (`towers.wait`), so that one that is down does not stop payments. What is
-signed then, before a tower answers, may be a version that a forgotten state has: if the peer lies, that is."""
-ASK_AT_ONCE: Final = 16
 INFO_EVERY: Final = 6 * 3_600.0
 FORGET_WITHIN: Final = 600.0
 GOODBYE: Final = 10.0
@@ -91,11 +85,11 @@ class Towers:
         ask_within: float = ASK_WITHIN,
     ) -> None:
         self._book, self._store, self._world, self._domain = book, store, world, domain
-        self._key, self._nursery, self._ask_within = account_key, nursery, ask_within
+        self._key, self._nursery = account_key, nursery
         self._towers: dict[NodeId, Tower] = {}
         self._histories: dict[ChannelId, History] = {}
         self._seen: dict[ChannelId, Channel] = {}
-        self._news, self._told = trio.Event(), trio.Event()
+        self._news = trio.Event()
         self._kit = Kit(
             book=book,
             store=store,
@@ -107,8 +101,8 @@ class Towers:
             forget_within=forget_within,
             news=self._ring,
             backup_key=account_key.derive_bytes("tower/backup"),
-            tower_ahead=self._ahead,
         )
+        self._recall = Recall(self._kit, self._towers, nursery, ask_within)
         self.asked = self._kit.asked
         """Set when every tower has said what it holds of our channels, or has had `ask_within` seconds to."""
 
@@ -131,7 +125,7 @@ class Towers:
             self._towers[node] = tower
             self._start(tower)
         self._nursery.start_soon(self._sweep)
-        self._nursery.start_soon(self._ask_all)
+        self._nursery.start_soon(self._recall.ask_all)
 
     def add_later(self, address: NodeAddress | str) -> None:
         """Use a tower from the settings, as soon as it can be reached; one that is known is only looked for there."""
@@ -179,87 +173,6 @@ class Towers:
                 await link.ended.wait()
         await self._let_go(tower)
         self._ring()
-
-    # -- what they know that we do not
-
-    async def _ask_all(self) -> None:
-        """Recovery (protocol): what do our towers hold of us? One that does not answer is asked until it does."""
-        left, limit = [0], trio.CapacityLimiter(ASK_AT_ONCE)
-        pairs = [
-            (tower, actor.channel.id)
-            for tower in self._towers.values()
-            for actor in self._book.actors.values()
-            if not tower.removed and may_learn(actor.channel)
-        ]
-        left[0] = len(pairs)
-        if pairs:
-            for tower, name in pairs:
-                self._nursery.start_soon(self._ask_until_told, tower, name, left, limit)
-            with trio.move_on_after(self._ask_within):
-                while left[0]:
-                    await self._told.wait()
-        if left[0]:
-            log.warning("%s of %s questions to towers have no answer yet: going on without", left[0], len(pairs))
-        self.asked.set()
-
-    async def _ask_until_told(
-        self, tower: Tower, name: ChannelId, left: list[int], limit: trio.CapacityLimiter
-    ) -> None:
-        delay = FIRST_DELAY
-        while not tower.removed:
-            channel = self._channel(name)
-            if channel is None or not may_learn(channel):
-                break
-            async with limit:
-                answered = await self._ask_one(tower, channel)
-            if answered:
-                break
-            await trio.sleep(delay * (0.75 + self._kit.chance() / 2))
-            delay = min(delay * 2, LONGEST_DELAY)
-        left[0] -= 1
-        self._told.set()
-        self._told = trio.Event()
-
-    async def _ask_one(self, tower: Tower, channel: Channel) -> bool:
-        """Whether the tower said what it holds. Each channel has a key and a connection of its own, as ever."""
-        auth = self._key.derive(f"tower/{tower.node.hex()}/{channel.id.hex()}")
-        call = TowerCall(lambda: tower.address, auth, self._kit.net)
-        try:
-            answer = await call.ask(GetAppointment())
-            if isinstance(answer, TowerError):  # it holds nothing, or does not say: that proves nothing
-                return answer.code in ("unknown", "deleted")
-            hint = appointment.hint_of(channel.salt_ours, tower.node)
-            copy = read_copy(self._kit, tower.node, auth.public, channel, hint, answer)
-        except (Unreachable, PeerFault, Malformed) as fault:
-            log.info("tower=%s channel=%s not asked: %s", short(tower.node[1:]), channel.name, fault)
-            return False
-        finally:
-            await call.hang_up()
-        if (
-            copy.seq > remembered(self._kit, tower.node, channel).seq
-        ):  # read now: an upload may have been made meanwhile
-            await self._ahead(tower, channel.id, copy)
-        return True
-
-    async def _ahead(self, tower: Tower, name: ChannelId, copy: Copy) -> None:
-        """A tower shows an upload of ours that we do not remember: this database is a copy. In recovery for good."""
-        actor = self._book.actors[name]
-        newer = copy.version > actor.channel.best.version
-        if actor.channel.recovering and not newer:
-            return
-        log.error(
-            "tower=%s channel=%s holds update %s with version %s, we know %s: was the database restored?",
-            *(short(tower.node[1:]), actor.channel.name, copy.seq, copy.version, actor.channel.current.version),
-        )
-        batch, reason = Batch(), f"a tower holds update {copy.seq} of version {copy.version}"
-        self._book.events.add(
-            *(batch, "tower_ahead"), tower=tower.node, channel_id=name, seq=copy.seq, version=copy.version, newer=newer
-        )
-        try:
-            await actor.ask(Recover(reason=reason, proof=copy.proof, outline=copy.outline), writes=batch)
-        except Refused as fault:  # it is over on chain, and signs nothing anyway
-            log.info("channel=%s %s", actor.channel.name, fault)
-        self._book.events.ring()
 
     # -- what happens
 
@@ -552,8 +465,3 @@ class Towers:
         batch = Batch()
         batch.add("DELETE FROM towers WHERE node = ?", tower.node)
         await self._store.commit(batch)
-
-
-def may_learn(channel: Channel) -> bool:
-    """Whether it could still sign a state, or close with one that is too old: a declared copy, too, can only learn."""
-    return channel.phase not in (Phase.SETTLED, Phase.CLOSED)

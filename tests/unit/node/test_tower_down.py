@@ -7,7 +7,8 @@ import trio
 import trio.testing
 
 from channeld.base.pack import pack
-from channeld.node.towers import ASK_WITHIN, Towers
+from channeld.node.tower_recall import ASK_WITHIN
+from channeld.node.towers import Towers
 from channeld.storage.store import Batch
 from tests.roles import ACCEPTOR_KEY, DOMAIN, STRANGER_KEY
 from tests.unit.node.parts import Parts, channel_with_lock, parts
