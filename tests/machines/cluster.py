@@ -12,9 +12,10 @@ cut at any message, nodes kept apart, reorgs, owners who close. The kinds:
   last moment, or, where the holder does not want them there, not at all.
 * *restore*: one node comes back from an old copy of its database.
 
-Two circumstances come on top of any kind. *Narrow*: the daemons' caps on what they pass on are low, and payments come
+Three circumstances come on top of any kind. *Narrow*: the daemons' caps on what they pass on are low, and payments come
 in bursts, many of them small. *Poor*: an honest node that may pass on is left with about what its gas reserve asks for.
-And in runs that are not plain some invoices are paid in halves, by two nodes or by one alone.
+*Wide*: neighbours have two channels, and some payments are more than one of them can carry, so that they go in parts.
+In runs that are not plain some invoices are paid in halves, by two nodes or by one alone.
 
 After each step the laws of `cluster_laws` hold. At the end everything is settled and each honest node holds, to the
 wei, what its books say (I25-I29); nobody has signed a version twice (I11). With an odd node an honest one may hold
@@ -105,6 +106,8 @@ class Cluster:
         self.beside = Random(f"beside {sim.seed}")
         """For the circumstances on top of the kind: apart, so that a run without them is what its seed alone makes."""
         self.narrow, self.poor = self.beside.random() < 0.25, self.beside.random() < 0.25
+        self.much = Random(f"much {sim.seed}")
+        self.wide = self.much.random() < 0.3
 
     async def build(self) -> None:
         guarded = self.kind == "asleep" or self.chance.random() < 0.3
@@ -115,6 +118,8 @@ class Cluster:
         pairs = list(itertools.pairwise(self.nodes))
         if self.chance.random() < 0.5:
             pairs.append((self.nodes[-1], self.nodes[0]))
+        if self.wide:
+            pairs = [pair for pair in pairs for _ in range(2)]
         self.laws.start()
         for left, right in pairs:
             opened = await left.open(right, 1_000)
@@ -208,6 +213,8 @@ class Cluster:
     async def pay(self, nursery: trio.Nursery) -> None:
         payer, payee = self.chance.sample(self.nodes, 2)
         amount = self.chance.randint(1, 250)
+        if self.wide and self.much.random() < 0.6:
+            amount = self.much.randint(300, 900)
         if self.kind != "plain" and self.beside.random() < 0.2:  # there the audit knows one payer of an invoice only
             self._halves(nursery, payer, payee, amount)
             return
@@ -223,6 +230,8 @@ class Cluster:
             try:
                 asked = await payee.invoice(amount, f"number {number}")
                 said = await payer.pay(asked["invoice"], 60)
+                if said == "succeeded" and payee.life is not None:
+                    self.met["paid in parts"] += _parts(payee, asked["payment_hash"]) > 1
             except Refused as fault:
                 said = fault.code
             self.met[f"payment {said}"] += 1
@@ -480,6 +489,12 @@ class Cluster:
         kept = self.sim.chain.model.balance(named_token(), "manager")
         if held + kept != 0:
             raise Unlawful(f"I25: {held + kept} wei are nowhere")
+
+
+def _parts(payee: Node, hash_: str) -> int:
+    """Of how many parts it was, as its payee remembers."""
+    ((count,),) = payee.service.store.rows("SELECT count(*) FROM parts WHERE hash = ?", bytes.fromhex(hash_[2:]))
+    return int(count)
 
 
 def _named(node: Node) -> str:

@@ -34,6 +34,7 @@ def run(seed: int, chunk: int) -> Counts:
         "deaths": met["deaths"],
         "reorgs": met["reorgs"],
         "payments": met["payment succeeded"],
+        "in parts": met["paid in parts"],
         "old states closed": met["old states closed"],
         "lies": met["lies"] + met["acknowledgements kept back"],
         "fulfils held up": met["fulfils held up"],
