@@ -166,10 +166,12 @@ def hints_of(asked: Invoice) -> list[Edge]:
 
 
 def _payee_code(code: FailureCode) -> str:
-    return {FailureCode.UNKNOWN_PAYMENT: "payment_rejected", FailureCode.PAYMENT_TIMEOUT: "payment_timeout"}.get(
-        code,
-        "payment_failed",
-    )
+    told = {
+        FailureCode.UNKNOWN_PAYMENT: "payment_rejected",
+        FailureCode.REJECTED_BY_PAYEE: "payment_rejected",
+        FailureCode.PAYMENT_TIMEOUT: "payment_timeout",
+    }
+    return told.get(code, "payment_failed")
 
 
 def _hop_code(code: FailureCode, at: int, hops: int) -> str:

@@ -77,14 +77,17 @@ class Pruning:
         return len(rows) == BITE
 
     def _invoices(self, batch: Batch) -> bool:
-        """That expired unpaid. A shop makes one for each visitor."""
-        rows = self._store.rows(
-            "SELECT hash FROM invoices WHERE state = 'open' AND expires < ? ORDER BY expires LIMIT ?",
-            *(self._world.chain_time - OVER, FEW),
-        )
-        for row in rows:
-            batch.add("DELETE FROM invoices WHERE hash = ? AND state = 'open'", *row)
-        return len(rows) == FEW
+        """That expired unpaid, or were canceled. A shop makes one for each visitor."""
+        more = False
+        for state in ("open", "canceled"):
+            rows = self._store.rows(
+                f"SELECT hash FROM invoices WHERE state = '{state}' AND expires < ? ORDER BY expires LIMIT ?",
+                *(self._world.chain_time - OVER, FEW),
+            )
+            for row in rows:
+                batch.add(f"DELETE FROM invoices WHERE hash = ? AND state = '{state}'", *row)
+            more = more or len(rows) == FEW
+        return more
 
     def _forwards(self, batch: Batch) -> bool:
         """Whose lock was given back: strangers can make as many as they like and pay nothing. None whose lock upstream

@@ -19,7 +19,7 @@ from channeld import __version__
 from channeld.base.digests import Domain
 from channeld.base.errors import Refused
 from channeld.base.keys import Key
-from channeld.base.units import NATIVE, Address, Amount, ChannelId, LockKey, NodeId, Seconds
+from channeld.base.units import NATIVE, Address, Amount, ChannelId, LockKey, NodeId, Preimage, Seconds
 from channeld.core.channel import Phase
 from channeld.core.events import CloseAlone, Leave
 from channeld.node import shown
@@ -85,6 +85,7 @@ class Service:
             config=self.config,
             gossip=self.gossip,
             towers=self.towers,
+            settle_by=lambda hash_: self.desk.holding.settle_by(hash_),
             node_key=self.node_key,
             domain=self.domain,
             randomness=self.randomness,
@@ -292,11 +293,32 @@ class Service:
     # -- invoices
 
     async def make_invoice(
-        self, *, token: str, amount: int | None, description: str, expiry: int, idempotency_key: str | None
+        self,
+        *,
+        token: str,
+        amount: int | None,
+        description: str,
+        expiry: int,
+        idempotency_key: str | None,
+        payment_hash: bytes | None = None,
+        hold_time: int | None = None,
     ) -> Json:
         return await self.invoices.make(
-            token=token, amount=amount, description=description, expiry=expiry, idempotency_key=idempotency_key
+            token=token,
+            amount=amount,
+            description=description,
+            expiry=expiry,
+            payment_hash=None if payment_hash is None else LockKey(payment_hash),
+            hold_time=hold_time,
+            idempotency_key=idempotency_key,
         )
+
+    async def settle_invoice(self, *, preimage: bytes) -> Json:
+        return self.invoices.lookup(await self.desk.holding.settle(Preimage(preimage)))
+
+    async def cancel_invoice(self, *, payment_hash: bytes) -> Json:
+        await self.desk.cancel(LockKey(payment_hash))
+        return self.invoices.lookup(payment_hash)
 
     async def lookup_invoice(self, *, payment_hash: bytes) -> Json:
         return self.invoices.lookup(payment_hash)

@@ -128,7 +128,7 @@ SHELL = (
         "R22",
         "an invoice is paid twice",
         "node/forwarding.py",
-        "invoice is None or invoice.paid or",
+        "invoice is None or not invoice.open or",
         "invoice is None or",
     ),
     Mutant(

@@ -34,8 +34,8 @@ async def lengthen(service: Service, text: str, first: int, count: int) -> None:
     )
     for state, number in (("paid", 2), ("open", 3)):
         batch.add(
-            f"{rows} invoices SELECT randomblob(32), 2 * x + ?, x'05', x'', ?, zeroblob(20), ?, 0, ? + x, ?, ?, ? + x "
-            "FROM g",
+            f"{rows} invoices (hash, n, preimage, secret, text, token, amount, created, expires, state, received, "
+            "paid_at) SELECT randomblob(32), 2 * x + ?, x'05', x'', ?, zeroblob(20), ?, 0, ? + x, ?, ?, ? + x FROM g",
             *(*some, number, text, amount, START, state, amount, START),
         )
     batch.add(
