@@ -29,7 +29,7 @@ COMMANDS: Final = {
     "channels": ("channeld.cli.look:channels", "Our channels."),
     "close": ("channeld.cli.channels:close", "Close a channel."),
     "transfer": ("channeld.cli.pay:transfer", "Pay the peer of a channel directly."),
-    "invoice": ("channeld.cli.pay:invoice", "Ask for a payment; decode, show and list invoices."),
+    "invoice": ("channeld.cli.pay:invoice", "Ask for a payment; decode, show, list, settle and cancel invoices."),
     "pay": ("channeld.cli.pay:pay", "Pay an invoice."),
     "route": ("channeld.cli.pay:route", "How a payment would go now; pays nothing."),
     "payments": ("channeld.cli.look:payments", "Payments made and received."),
