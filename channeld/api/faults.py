@@ -124,6 +124,7 @@ def _faults() -> dict[str, Fault]:
             "not_accepting": "the node opens channels only itself",
             "other_account": "the database belongs to another account, chain or contract",
             "other_chain": "none of the blocks known here is on the chain that the endpoint shows",
+            "payee_own": "the payee is this node",
             "peer_refused": "the peer declined",
             "payment_unknown": "pending when the database was copied: only its payee knows the outcome",
             "port_in_use": "another program listens at the configured address",

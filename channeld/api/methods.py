@@ -70,6 +70,16 @@ class NodeService(Service, Protocol):
     async def pay_invoice(
         self, *, invoice: str, amount: int | None, max_fee: int | None, timeout: int, idempotency_key: str | None
     ) -> Json: ...
+    async def pay_keysend(
+        self,
+        *,
+        node_id: bytes,
+        token: str,
+        amount: int,
+        max_fee: int | None,
+        timeout: int,
+        idempotency_key: str | None,
+    ) -> Json: ...
     async def send_transfers(self, *, channel_id: bytes, transfers: Sequence[Mapping[str, Any]], wait: bool) -> Json:
         """`transfers`: each {"amount": int, "id": 16 bytes or None}."""
 

@@ -142,7 +142,7 @@ CHANNEL: Final = record(
 )
 INVOICE_INFO: Final = record(
     "Invoice",
-    one("invoice", Text(most=4_096)),
+    one("invoice", Text(least=0, most=4_096), "empty for a keysend"),
     one("payment_hash", HASH),
     one("payee", NODE_ID),
     one("token", ADDRESS),
@@ -157,11 +157,12 @@ INVOICE_INFO: Final = record(
     default("preimage", Maybe(of=HASH), None, "once paid; only of our own invoices"),
     default("hold_time", SECONDS, 0, "seconds for which a payment can be held; 0: it never is. Of our own invoices"),
     default("settle_by", Maybe(of=TIME), None, "while held: the last moment to settle it; then it is given back"),
+    default("keysend", Flag(), False, "a payment that came without an invoice"),
 )
 PAYMENT_INFO: Final = record(
     "Payment",
     one("id", PAYMENT, "32 bytes, the payment hash; or 16 bytes, the id of a direct transfer"),
-    one("kind", Choice(words=("invoice", "transfer"))),
+    one("kind", Choice(words=("invoice", "keysend", "transfer"))),
     one("direction", Choice(words=("out", "in"))),
     one("state", Choice(words=PAYMENT_STATES)),
     one("token", ADDRESS),

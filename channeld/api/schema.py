@@ -150,6 +150,8 @@ _PAYING: Final = (
     "payment_unknown", "idempotency_conflict", "safe_mode",
 )  # fmt: skip
 
+_SENDING: Final = tuple(code for code in _PAYING if not code.startswith(("invoice_", "amount_")))
+
 STOP: Final = Method(
     name="stop",
     help="Shut the daemon down: nothing is lost, channels stay open.",
@@ -312,6 +314,20 @@ NODE: Final = Schema(
             ),
             result=PAYMENT_INFO,
             errors=_PAYING,
+        ),
+        Method(
+            name="pay_keysend",
+            help="Pay a node that has asked for nothing, if it takes such payments. Without a key each call pays.",
+            params=(
+                one("node_id", NODE_ID, "who is paid"),
+                one("token", TOKEN),
+                one("amount", Units(least=1), "base units"),
+                opt("max_fee", Units(), "base units; left out: the setting"),
+                default("timeout", Whole(least=1, most=86_400), 60, "seconds to find a path that works"),
+                KEY,
+            ),
+            result=PAYMENT_INFO,
+            errors=("unknown_token", "payee_own", *_SENDING),
         ),
         Method(
             name="find_route",

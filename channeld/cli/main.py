@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "transfer": ("channeld.cli.pay:transfer", "Pay the peer of a channel directly."),
     "invoice": ("channeld.cli.pay:invoice", "Ask for a payment; decode, show, list, settle and cancel invoices."),
     "pay": ("channeld.cli.pay:pay", "Pay an invoice."),
+    "keysend": ("channeld.cli.pay:keysend", "Pay a node that has asked for nothing."),
     "route": ("channeld.cli.pay:route", "How a payment would go now; pays nothing."),
     "payments": ("channeld.cli.look:payments", "Payments made and received."),
     "tower": ("channeld.cli.tower:tower", "Run a watchtower, or let some guard this node."),

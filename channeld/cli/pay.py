@@ -174,9 +174,13 @@ def pay(
         said = daemon.pay_invoice(
             invoice=text, amount=units, max_fee=fee, timeout=timeout, idempotency_key=idempotency_key
         )
+    _show_payment(said, tokens)
+
+
+def _show_payment(said: Any, tokens: Any) -> None:
     if said["state"] == "failed":
         raise Refused("payment_failed", said.get("error_text") or "the payment failed", "nothing was paid")
-    here.out.show(
+    session().out.show(
         said,
         [
             (said["state"], shown(said["amount"], said["token"], tokens)),
@@ -186,6 +190,42 @@ def pay(
             ("preimage", said.get("preimage")),
         ],
     )
+
+
+@click.command()
+@shared
+@click.argument("node_id", metavar="NODE")
+@click.argument("amount")
+@click.option("--raw", is_flag=True, help="Amounts are base units, of --token.")
+@click.option("--token", help="native, a symbol or an address; by default what AMOUNT says.")
+@click.option("--max-fee", help="Most it may cost on top; the setting by default.")
+@click.option("--timeout", type=int, default=60, show_default=True, help="Seconds to find a path that works.")
+@click.option("--idempotency-key", help="Said again with the same key, the first outcome is told again.")
+def keysend(
+    node_id: str,
+    amount: str,
+    raw: bool,
+    token: str | None,
+    max_fee: str | None,
+    timeout: int,
+    idempotency_key: str | None,
+) -> None:
+    """Pay AMOUNT to NODE, which has asked for nothing; it must take such payments (payments.accept_keysend)."""
+    here = session()
+    with here.connect() as daemon:
+        tokens = daemon.get_info()["tokens"]
+        money = parse(amount, tokens, raw=raw, token=token)
+        fee = None if max_fee is None else parse(max_fee, tokens, raw=raw, token=money.token).units
+        here.out.progress("looking for a path and paying")
+        said = daemon.pay_keysend(
+            node_id=node_id,
+            token=money.token,
+            amount=money.units,
+            max_fee=fee,
+            timeout=timeout,
+            idempotency_key=idempotency_key,
+        )
+    _show_payment(said, tokens)
 
 
 @click.command()

@@ -162,6 +162,7 @@ class Closing(TypedDict):
 
 class Invoice(TypedDict):
     invoice: str
+    """Empty for a keysend."""
     payment_hash: str
     payee: str
     token: str
@@ -180,6 +181,8 @@ class Invoice(TypedDict):
     """Seconds for which a payment can be held; 0: it never is. Of our own invoices."""
     settle_by: NotRequired[int | None]
     """While held: the last moment to settle it; then it is given back."""
+    keysend: NotRequired[bool]
+    """A payment that came without an invoice."""
 
 
 class Invoices(TypedDict):
@@ -191,7 +194,7 @@ class Invoices(TypedDict):
 class Payment(TypedDict):
     id: str
     """32 bytes, the payment hash; or 16 bytes, the id of a direct transfer."""
-    kind: Literal["invoice", "transfer"]
+    kind: Literal["invoice", "keysend", "transfer"]
     direction: Literal["out", "in"]
     state: Literal["pending", "succeeded", "failed", "unknown"]
     token: str
@@ -535,6 +538,39 @@ class AsyncNodeCalls(ABC):
             ),
         )
 
+    async def pay_keysend(
+        self,
+        *,
+        node_id: bytes | str,
+        token: str,
+        amount: int | str,
+        max_fee: int | str | None = None,
+        timeout: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Payment:
+        """Pay a node that has asked for nothing, if it takes such payments. Without a key each call pays.
+
+        Args:
+            node_id: who is paid
+            token: as the name says
+            amount: base units
+            max_fee: base units; left out: the setting
+            timeout: seconds to find a path that works (default 60)
+            idempotency_key: said again with the same key, a call returns its first answer
+        """
+        return cast(
+            "Payment",
+            await self.call(
+                "pay_keysend",
+                node_id=node_id,
+                token=token,
+                amount=amount,
+                max_fee=max_fee,
+                timeout=timeout,
+                idempotency_key=idempotency_key,
+            ),
+        )
+
     async def find_route(
         self, *, invoice: str, amount: int | str | None = None, max_fee: int | str | None = None
     ) -> Plan:
@@ -819,6 +855,39 @@ class BlockingNodeCalls(ABC):
             self.call(
                 "pay_invoice",
                 invoice=invoice,
+                amount=amount,
+                max_fee=max_fee,
+                timeout=timeout,
+                idempotency_key=idempotency_key,
+            ),
+        )
+
+    def pay_keysend(
+        self,
+        *,
+        node_id: bytes | str,
+        token: str,
+        amount: int | str,
+        max_fee: int | str | None = None,
+        timeout: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Payment:
+        """Pay a node that has asked for nothing, if it takes such payments. Without a key each call pays.
+
+        Args:
+            node_id: who is paid
+            token: as the name says
+            amount: base units
+            max_fee: base units; left out: the setting
+            timeout: seconds to find a path that works (default 60)
+            idempotency_key: said again with the same key, a call returns its first answer
+        """
+        return cast(
+            "Payment",
+            self.call(
+                "pay_keysend",
+                node_id=node_id,
+                token=token,
                 amount=amount,
                 max_fee=max_fee,
                 timeout=timeout,

@@ -73,9 +73,17 @@ def locks_of(attempt: Attempt) -> tuple[list[bytes], list[Lock]]:
 
 
 def build(
-    asked: Invoice, total: Amount, route: Route, now: Timestamp, randomness: Callable[[int], bytes]
+    asked: Invoice,
+    total: Amount,
+    route: Route,
+    now: Timestamp,
+    randomness: Callable[[int], bytes],
+    *,
+    drawn: bytes = b"",
 ) -> onion.Built:
-    """The onion for one part of `total`. Broken: none can be built, as the route is longer than any may be."""
+    """The onion for one part of `total`. Broken: none can be built, as the route is longer than any may be.
+
+    drawn: the preimage, which the payee of a keysend is told."""
     payloads: list[tuple[NodeId, bytes]] = []
     for hop, onward in zip(route.hops, route.hops[1:], strict=False):
         told = ForwardPayload(
@@ -90,6 +98,7 @@ def build(
         expiry=Timestamp(now + last.expiry_delta),
         payment_secret=asked.payment_secret,
         total=total,
+        preimage=drawn,
     )
     payloads.append((last.target, payload.encode(final)))
     for _ in range(DRAWS):

@@ -9,22 +9,25 @@ from __future__ import annotations
 import hmac
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from channeld.base.digests import Lock
 from channeld.base.errors import Malformed, Refused
 from channeld.base.keys import Key
-from channeld.base.units import Address, Amount, ChannelId, LockId, LockKey, Preimage, Seconds, Timestamp
+from channeld.base.quick import replace
+from channeld.base.units import Address, Amount, ChannelId, LockId, LockKey, Preimage, Timestamp
 from channeld.core.channel import Channel, Phase, Session
 from channeld.core.events import Event, Fulfil, Offer
 from channeld.core.updating import our_locks
+from channeld.node import invoice_row, keysend
 from channeld.node.events import keep_preimage
 from channeld.node.holding import Holding, Part, give_back
+from channeld.node.invoice_row import OwnInvoice
 from channeld.node.jamming import USUAL, Held, Limits, Room, Traffic
 from channeld.node.ledger import Book, Forward
 from channeld.node.world import World
-from channeld.storage.store import Batch, Store, narrow, wide
+from channeld.storage.store import Batch, Store, wide
 from channeld.wire import onion, payload
 from channeld.wire.failure import FailureCode
 from channeld.wire.payload import FinalPayload, ForwardPayload, Payload
@@ -44,21 +47,6 @@ class _No(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OwnInvoice:
-    """`preimage`: empty while somebody else has it. `hold`: seconds for which it is held at least, 0 if it never is.
-    `open`: nobody has paid it yet, and it may be paid."""
-
-    hash: LockKey
-    preimage: Preimage = field(repr=False)
-    secret: bytes = field(repr=False)
-    token: Address
-    amount: Amount | None
-    expires: Timestamp
-    hold: Seconds = Seconds(0)
-    open: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Opened:
     """What an onion told us, or why it is given back; `secret` is empty if it did not open at all."""
 
@@ -69,7 +57,8 @@ class _Opened:
 
 class Desk:
     """Decides arrivals. `policy` is what we ask for forwarding out of a channel; `costs` what resolving one lock of a
-    token on chain costs, in its base units; `short` why the account could not enforce a further lock in a channel."""
+    token on chain costs, in its base units; `short` why the account could not enforce a further lock in a channel;
+    `keysend` whether payments without an invoice are taken."""
 
     def __init__(
         self,
@@ -83,9 +72,11 @@ class Desk:
         limits: Limits = USUAL,
         costs: Callable[[Address], Amount] = lambda _: Amount(0),
         short: Callable[[Channel], str | None] = lambda _: None,
+        keysend: bool = False,
     ) -> None:
         self._book, self._store, self._world, self._key = book, store, world, node_key
         self._policy, self._max_expiry, self._costs, self._short = policy, max_expiry, costs, short
+        self._keysend = keysend
         self._traffic = Traffic(limits, self._waits)
         self.holding = Holding(book, store, world)
         self._parts: dict[LockKey, list[Part]] = {}
@@ -279,8 +270,11 @@ class Desk:
         invoice = self._asked_for(channel, lock, told)
         if not self._is_worth_it(channel, lock, told.total):
             raise _No(FailureCode.FINAL_INCORRECT_AMOUNT)
-        part = Part(channel.id, lock.id, lock.amount, told.total, secret, lock.expiry, self._world.now)
+        now, asked = self._world.now, told.payment_secret
+        part = Part(channel.id, lock.id, lock.amount, told.total, secret, lock.expiry, now, asked)
         parts = self._parts.setdefault(lock.key, [])
+        if any(other.asked != asked for other in parts):
+            raise _No(FailureCode.UNKNOWN_PAYMENT)
         if any(other.total != told.total for other in parts):
             raise _No(FailureCode.FINAL_INCORRECT_AMOUNT)
         parts.append(part)
@@ -294,8 +288,9 @@ class Desk:
             self._release(invoice, parts)
 
     def _asked_for(self, channel: Channel, lock: Lock, told: FinalPayload) -> OwnInvoice:
-        """The invoice of ours that a lock pays, or pays a part of; _No if it does not do so as it should."""
-        invoice = self.invoice(lock.key)
+        """The invoice of ours that a lock pays, or pays a part of, or what a keysend stands in for; _No if it does not
+        do so as it should."""
+        invoice = self._unasked(channel, lock, told) if told.preimage else self.invoice(lock.key)
         world = self._world
         if invoice is None or not invoice.open or invoice.expires < world.now:
             raise _No(FailureCode.UNKNOWN_PAYMENT)
@@ -345,6 +340,8 @@ class Desk:
         """What says that `parts` pay the invoice; from here on nothing else does, unless `turn` is not saved."""
         received = Amount(sum(part.amount for part in parts))
         writes = Batch()
+        if invoice.unasked:
+            invoice_row.add_unasked(writes, invoice, self._world.now)
         writes.add(
             "UPDATE invoices SET state = 'paid', received = ?, paid_at = ? WHERE hash = ?",
             *(wide(received), self._world.now, invoice.hash),
@@ -360,24 +357,20 @@ class Desk:
         return writes
 
     def invoice(self, hash_: LockKey) -> OwnInvoice | None:
-        """Our invoice of that payment hash."""
-        rows = self._store.rows(
-            "SELECT preimage, secret, token, amount, expires, hold, state FROM invoices WHERE hash = ?",
-            hash_,
-        )
-        if not rows:
+        """Our invoice of that payment hash. One that is being paid, held or canceled is not open, though the disk may
+        still say so."""
+        found = invoice_row.find(self._store, hash_)
+        if found is not None and (self._is_being_paid(hash_) or self.holding.takes_none(hash_)):
+            return replace(found, open=False)
+        return found
+
+    def _unasked(self, channel: Channel, lock: Lock, told: FinalPayload) -> OwnInvoice | None:
+        """What a keysend stands in for; None if we take none, or know its hash already."""
+        if not self._keysend or self._book.knows(lock.key) or self._is_being_paid(lock.key):
             return None
-        preimage, secret, token, amount, expires, hold, state = rows[0]
-        return OwnInvoice(
-            hash=hash_,
-            preimage=preimage,
-            secret=secret,
-            token=token,
-            amount=None if amount is None else Amount(narrow(amount)),
-            expires=expires,
-            hold=hold,
-            open=state == "open" and not self._is_being_paid(hash_) and not self.holding.takes_none(hash_),
-        )
+        if lock.amount < self._costs(channel.token):
+            raise _No(FailureCode.FINAL_INCORRECT_AMOUNT)
+        return keysend.came(lock, channel.token, told, self._world.now)
 
     async def cancel(self, hash_: LockKey) -> None:
         """Make an invoice void, and give back what has been paid of it. Refused: as by `Holding.cancel`."""

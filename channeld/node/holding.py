@@ -42,15 +42,17 @@ _CODES: Final = {FailureCode.REJECTED_BY_PAYEE: "canceled", FailureCode.PAYMENT_
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A lock that pays a part of an invoice, or all of it. `secret` is shared with the payer, to wrap errors."""
+    """A lock that pays a part of an invoice, or all of it. `secret` is shared with the payer, to wrap errors; `asked`
+    is the payment secret that came with it."""
 
     channel: ChannelId
     lock: LockId
     amount: Amount
     total: Amount
-    secret: bytes
+    secret: bytes = field(repr=False)
     expiry: Timestamp
     at: Timestamp
+    asked: bytes = field(default=b"", repr=False)
 
 
 @dataclass(eq=False, slots=True)

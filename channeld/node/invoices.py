@@ -11,7 +11,7 @@ from typing import Any, Final
 from channeld.base.digests import Domain
 from channeld.base.errors import Broken, Malformed, Refused
 from channeld.base.keys import Key, sha256
-from channeld.base.units import Amount, LockKey, Preimage, Seconds, Timestamp
+from channeld.base.units import Address, Amount, LockKey, Preimage, Seconds, Timestamp
 from channeld.core.channel import Phase
 from channeld.node import shown
 from channeld.node.asked import Asked
@@ -21,11 +21,13 @@ from channeld.node.ledger import Book
 from channeld.node.shown import Json, hexed, read_cursor
 from channeld.node.towers import Towers
 from channeld.node.world import World
-from channeld.storage.store import Batch, Store, wide
+from channeld.storage.store import Batch, Store, narrow, wide
 from channeld.wire import invoice
 from channeld.wire.invoice import Invoice
 
-_INVOICE: Final = "SELECT n, text, state, received, paid_at, preimage, hold FROM invoices"
+_INVOICE: Final = (
+    "SELECT n, text, state, received, paid_at, preimage, hold, hash, token, amount, created, expires FROM invoices"
+)
 USUAL_HOLD: Final = Seconds(3_600)
 """For which a payment can be held if the caller says nothing: as long as an invoice is open; one slot at every hop."""
 
@@ -123,13 +125,29 @@ class Invoices:
         return self._invoice(rows[0])
 
     def _invoice(self, row: Sequence[Any]) -> Json:
-        asked = invoice.decode(row[1])
-        told = shown.invoice_of(asked, row[1], self._config.network, now=self._world.now, row=row[2:])
+        asked = invoice.decode(row[1]) if row[1] else self._unasked(*row[7:])
+        told = shown.invoice_of(asked, row[1], self._config.network, now=self._world.now, row=row[2:7])
         if told["state"] == "held":
             told["settle_by"] = self._settle_by(asked.payment_hash)
         if told["state"] == "paid" and not self._counts(asked.payment_hash, int(told["received"])):
             told["state"] = "accepted"
         return told
+
+    def _unasked(
+        self, hash_: LockKey, token: Address, amount: bytes, created: Timestamp, expires: Timestamp
+    ) -> Invoice:
+        """What a keysend would have been asked for by; only to be shown."""
+        return Invoice(
+            domain=self._domain,
+            token=token,
+            amount=Amount(narrow(amount)),
+            payment_hash=hash_,
+            payment_secret=b"",
+            created=created,
+            expiry=Seconds(expires - created),
+            payee=self._key.public,
+            min_final_delta=self._config.network.final_delta,
+        )
 
     def _counts(self, hash_: LockKey, received: int) -> bool:
         """Whether enough towers guard the channels it came by; the money is ours in any case (towers.receipts)."""
@@ -150,7 +168,7 @@ class Invoices:
         told = self._invoice(self._store.rows(f"{_INVOICE} WHERE hash = ?", hash_)[0])
         return {
             "id": told["payment_hash"],
-            "kind": "invoice",
+            "kind": "keysend" if told["keysend"] else "invoice",
             "direction": "in",
             "state": "succeeded",
             "token": told["token"],

@@ -27,3 +27,12 @@ WHEN new.state = 'paid' AND new.preimage = x''
 BEGIN SELECT raise(ABORT, 'what is paid has its proof'); END;
 CREATE INDEX invoices_held ON invoices (n) WHERE state = 'held';
 CREATE INDEX invoices_canceled ON invoices (expires) WHERE state = 'canceled';
+
+-- Payments without an invoice (node.keysend): their payer draws the preimage, and has it here before anything leaves.
+-- It is no proof until the payee has taken a lock by it; then it stands in `preimage` as well.
+ALTER TABLE payments ADD COLUMN drawn BLOB NOT NULL DEFAULT x'';
+CREATE TRIGGER payments_keep_what_was_drawn BEFORE UPDATE OF drawn ON payments WHEN new.drawn <> old.drawn
+BEGIN SELECT raise(ABORT, 'a payment is made with one preimage'); END;
+
+-- What they were asked under is kept for good, so those that go have an index of their own (node.pruning).
+CREATE INDEX asked_that_go ON asked (lasts) WHERE lasts = 0;
