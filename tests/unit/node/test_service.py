@@ -46,51 +46,56 @@ class Talking:
                 leg.deliver()
 
 
+def service_of(node: Hub, place: Path, seed: int = 1) -> Service:
+    """The calls of a node that stands there, without its chain, lines and towers. `seed`: of its chance."""
+    numbers = count(seed)
+
+    def randomness(length: int) -> bytes:
+        return keccak(next(numbers).to_bytes(4, "big"))[:length]
+
+    payments = Payments(
+        node.book,
+        node.store,
+        node.world,
+        Graph(),
+        domain=DOMAIN,
+        us=NODE_KEY.public,
+        randomness=randomness,
+        nursery=node.nursery,
+    )
+    return Service(
+        config=Config(
+            data_dir=place,
+            network=replace(network("dev"), manager=DOMAIN.manager, registry=Address(b"\6" * 20)),
+            socket=place / "rpc.sock",
+            rpc=("http://127.0.0.1:8545",),
+        ),
+        book=node.book,
+        store=node.store,
+        world=node.world,
+        lines=cast(Any, None),
+        openings=cast(Any, None),
+        payments=payments,
+        desk=node.desk,
+        guard=cast(Any, None),
+        reserve=cast(Any, None),
+        gossip=cast(Any, NoHints()),
+        towers=cast(Any, None),
+        account_key=FORWARDER_KEY,
+        node_key=NODE_KEY,
+        domain=DOMAIN,
+        randomness=randomness,
+        listen=HostPort(host="127.0.0.1", port=1),
+        stop_=trio.Event(),
+    )
+
+
 @pytest.fixture
 async def service(nursery: trio.Nursery, tmp_path: Path) -> AsyncIterator[Service]:
     with hub(nursery) as node:
         await start(node)
         nursery.start_soon(Talking(node).run)
-        numbers = count(1)
-
-        def randomness(length: int) -> bytes:
-            return keccak(next(numbers).to_bytes(4, "big"))[:length]
-
-        payments = Payments(
-            node.book,
-            node.store,
-            node.world,
-            Graph(),
-            domain=DOMAIN,
-            us=NODE_KEY.public,
-            randomness=randomness,
-            nursery=nursery,
-        )
-        yield Service(
-            config=Config(
-                data_dir=tmp_path,
-                network=replace(network("dev"), manager=DOMAIN.manager, registry=Address(b"\6" * 20)),
-                socket=tmp_path / "rpc.sock",
-                rpc=("http://127.0.0.1:8545",),
-            ),
-            book=node.book,
-            store=node.store,
-            world=node.world,
-            lines=cast(Any, None),
-            openings=cast(Any, None),
-            payments=payments,
-            desk=node.desk,
-            guard=cast(Any, None),
-            reserve=cast(Any, None),
-            gossip=cast(Any, NoHints()),
-            towers=cast(Any, None),
-            account_key=FORWARDER_KEY,
-            node_key=NODE_KEY,
-            domain=DOMAIN,
-            randomness=randomness,
-            listen=HostPort(host="127.0.0.1", port=1),
-            stop_=trio.Event(),
-        )
+        yield service_of(node, tmp_path)
 
 
 async def invoice(
