@@ -431,10 +431,12 @@ class Desk:
         for channel_, lock_, packet in list(self._book.recover()):
             if (channel_.id, lock_.id) in claimed:
                 continue
-            was, opened = self.holding.was(channel_.id, lock_.id), self._open(packet, lock_.key)
-            if was is None or not isinstance(opened.told, FinalPayload):
+            was = self.holding.was(channel_.id, lock_.id)
+            if was is None:
                 self.arrived(channel_, lock_, packet)
-            elif was[0] == "held":
+                continue
+            opened = self._open(packet, lock_.key)
+            if was[0] == "held" and isinstance(opened.told, FinalPayload):
                 self._traffic.add_kept(self._held(channel_, lock_.id, channel_, lock_.amount, lock_.expiry))
                 total, secret, expiry = opened.told.total, opened.secret, lock_.expiry
                 held.append((lock_.key, Part(channel_.id, lock_.id, lock_.amount, total, secret, expiry, was[1])))

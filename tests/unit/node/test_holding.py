@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from channeld.base.errors import Refused
 from channeld.base.keys import sha256
@@ -125,15 +126,53 @@ async def test_an_open_invoice_that_is_canceled_is_void(node: Hub, ordinary: boo
     assert (state(node), events(node), paid(node)) == ("canceled", ["invoice_canceled"], False)
 
 
-async def test_a_lock_that_comes_while_its_invoice_is_being_canceled_is_not_taken(node: Hub):
+def stalled(node: Hub, monkeypatch: pytest.MonkeyPatch, state: str) -> trio.Event:
+    """The disk takes its time to save that state, until the event is set."""
+    go_on, commit = trio.Event(), node.store.commit
+
+    async def slowly(batch: Batch) -> None:
+        if any(f"SET state = '{state}'" in sql for sql, _ in batch.writes):
+            await go_on.wait()
+        await commit(batch)
+
+    monkeypatch.setattr(node.store, "commit", slowly)
+    return go_on
+
+
+@pytest.mark.parametrize("ordinary", [True, False])
+async def test_a_lock_that_comes_while_its_invoice_is_being_canceled_is_not_taken(
+    node: Hub, ordinary: bool, monkeypatch: pytest.MonkeyPatch
+):
     """The disk says open until the cancel is saved; a claim then would break a law and stop the channel."""
-    await node.invoice()
+    await (node.invoice() if ordinary else ask(node))
+    go_on = stalled(node, monkeypatch, "canceled")
+    packet = packet_here(payload_here())
     async with trio.open_nursery() as callers:
         callers.start_soon(node.desk.cancel, KEY)
-        await node.offered(packet := packet_here(payload_here()), 100)
+        await trio.testing.wait_all_tasks_blocked()
+        await node.offered(packet, 100)
+        assert state(node) == "open"
+        go_on.set()
     await node.settle()
     assert node.answer(packet) is FailureCode.UNKNOWN_PAYMENT
-    assert (state(node), node.into.actor.broken) == ("canceled", None)
+    assert (state(node), node.into.actor.broken, paid(node)) == ("canceled", None, False)
+
+
+async def test_what_comes_while_it_is_being_saved_that_it_is_held_is_given_back(
+    node: Hub, monkeypatch: pytest.MonkeyPatch
+):
+    await ask(node)
+    go_on = stalled(node, monkeypatch, "held")
+    await node.offered(packet_here(payload_here()), 100)
+    again = packet_here(payload_here())
+    await node.offered(again, 100)
+    assert (state(node), events(node)) == ("open", [])
+    assert node.answer(again) is FailureCode.UNKNOWN_PAYMENT
+    go_on.set()
+    await node.desk.holding.settle(PREIMAGE)  # asked before it was told: it waits for the disk
+    await node.settle()
+    assert (state(node), node.into.actor.channel.balance) == ("paid", 1_100)
+    assert events(node) == ["invoice_held", "payment_received"]
 
 
 async def test_nobody_settles_what_is_not_held(node: Hub):
