@@ -33,8 +33,8 @@ def route(hops: int) -> Route:
     return Route(hops=tuple(steps), cost=0)
 
 
-def test_the_longest_route_reaches_the_payee() -> None:
-    built = build(asked(), Amount(MAX_AMOUNT), route(MAX_HOPS), NOW, lambda n: b"\7" * n)
+def test_the_longest_route_reaches_the_payee_with_a_preimage_as_well() -> None:
+    built = build(asked(), Amount(MAX_AMOUNT), route(MAX_HOPS), NOW, lambda n: b"\7" * n, drawn=b"\xff" * 32)
     told: payload.Payload | None = None
     packet: bytes | None = built.packet
     for key in KEYS[1 : MAX_HOPS + 1]:
