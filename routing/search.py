@@ -16,8 +16,9 @@ from routing.graph import Graph
 from routing.liquidity import Liquidity
 from routing.ways import Limits, OwnChannel, Ways
 
-MAX_HOPS: Final = 20
-"""As many as the onion holds with our payloads."""
+MAX_HOPS: Final = 14
+"""As many as the onion holds with our payloads at their largest (`channeld.wire.payload`): one more, and no packet
+can be built."""
 MAX_LOCK_TIME: Final = Seconds(14 * 86_400)
 
 NO_LIMITS: Final[Mapping[Direction, Amount]] = MappingProxyType({})

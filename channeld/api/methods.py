@@ -52,13 +52,33 @@ class NodeService(Service, Protocol):
     async def list_channels(self, *, channel_id: bytes | None, closed: bool) -> Json: ...
     async def close_channel(self, *, channel_id: bytes, force: bool, timeout: int) -> Json: ...
     async def make_invoice(
-        self, *, token: str, amount: int | None, description: str, expiry: int, idempotency_key: str | None
+        self,
+        *,
+        token: str,
+        amount: int | None,
+        description: str,
+        expiry: int,
+        idempotency_key: str | None,
+        payment_hash: bytes | None,
+        hold_time: int | None,
     ) -> Json: ...
+    async def settle_invoice(self, *, preimage: bytes) -> Json: ...
+    async def cancel_invoice(self, *, payment_hash: bytes) -> Json: ...
     async def decode_invoice(self, *, invoice: str) -> Json: ...
     async def lookup_invoice(self, *, payment_hash: bytes) -> Json: ...
     async def list_invoices(self, *, limit: int, cursor: str | None) -> Json: ...
     async def pay_invoice(
         self, *, invoice: str, amount: int | None, max_fee: int | None, timeout: int, idempotency_key: str | None
+    ) -> Json: ...
+    async def pay_keysend(
+        self,
+        *,
+        node_id: bytes,
+        token: str,
+        amount: int,
+        max_fee: int | None,
+        timeout: int,
+        idempotency_key: str | None,
     ) -> Json: ...
     async def send_transfers(self, *, channel_id: bytes, transfers: Sequence[Mapping[str, Any]], wait: bool) -> Json:
         """`transfers`: each {"amount": int, "id": 16 bytes or None}."""

@@ -46,13 +46,17 @@ KEY: Final = opt("idempotency_key", Text(most=64), "said again with the same key
 CURSOR: Final = opt("cursor", Text(most=64), "`next` of the answer before")
 LIMIT: Final = default("limit", Whole(least=1, most=1_000), 100, "how many, newest first")
 NEXT: Final = one("next", Maybe(of=Text(most=64)), "cursor of the next page, null at the end")
+MAX_HOLD: Final = 7 * 86_400
+"""Seconds. A lock may hang for 14 days in all, and takes more slots of every hop the longer it may."""
 SIGNED_AMOUNT: Final = Text(most=40, pattern=r"0|-?[1-9][0-9]*")
 
 CHANNEL_STATES: Final = ("opening", "open", "closing", "closed", "failed")
 """`closing` from the first close or cooperate until the money is out; `failed`: never opened."""
 PAYMENT_STATES: Final = ("pending", "succeeded", "failed", "unknown")
 """`unknown`: pending when the database was copied, and decided before the copy came back. Only the payee can tell."""
-INVOICE_STATES: Final = ("open", "accepted", "paid", "expired")
+INVOICE_STATES: Final = ("open", "held", "accepted", "paid", "expired", "canceled")
+"""`held`: paid, and waits for `settle_invoice` or `cancel_invoice` (others say accepted). `accepted`: paid and the
+money ours, but too few towers guard it yet for it to count as received."""
 
 BLOCK: Final = record("BlockInfo", one("number", Whole()), one("timestamp", TIME), one("hash", HASH))
 HEAD: Final = record(
@@ -138,7 +142,7 @@ CHANNEL: Final = record(
 )
 INVOICE_INFO: Final = record(
     "Invoice",
-    one("invoice", Text(most=4_096)),
+    one("invoice", Text(least=0, most=4_096), "empty for a keysend"),
     one("payment_hash", HASH),
     one("payee", NODE_ID),
     one("token", ADDRESS),
@@ -151,11 +155,14 @@ INVOICE_INFO: Final = record(
     default("received", Maybe(of=Units()), None),
     default("paid_at", Maybe(of=TIME), None),
     default("preimage", Maybe(of=HASH), None, "once paid; only of our own invoices"),
+    default("hold_time", SECONDS, 0, "seconds for which a payment can be held; 0: it never is. Of our own invoices"),
+    default("settle_by", Maybe(of=TIME), None, "while held: the last moment to settle it; then it is given back"),
+    default("keysend", Flag(), False, "a payment that came without an invoice"),
 )
 PAYMENT_INFO: Final = record(
     "Payment",
     one("id", PAYMENT, "32 bytes, the payment hash; or 16 bytes, the id of a direct transfer"),
-    one("kind", Choice(words=("invoice", "transfer"))),
+    one("kind", Choice(words=("invoice", "keysend", "transfer"))),
     one("direction", Choice(words=("out", "in"))),
     one("state", Choice(words=PAYMENT_STATES)),
     one("token", ADDRESS),

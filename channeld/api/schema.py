@@ -32,6 +32,7 @@ from channeld.api.records import (
     INVOICE_INFO,
     KEY,
     LIMIT,
+    MAX_HOLD,
     NEXT,
     NODE_ID,
     PAYMENT,
@@ -149,6 +150,8 @@ _PAYING: Final = (
     "payment_unknown", "idempotency_conflict", "safe_mode",
 )  # fmt: skip
 
+_SENDING: Final = tuple(code for code in _PAYING if not code.startswith(("invoice_", "amount_")))
+
 STOP: Final = Method(
     name="stop",
     help="Shut the daemon down: nothing is lost, channels stay open.",
@@ -259,9 +262,25 @@ NODE: Final = Schema(
                 default("description", DESCRIPTION, "", "shown to the payer"),
                 default("expiry", Whole(least=1, most=365 * 86_400), 3_600, "seconds until it is void"),
                 KEY,
+                opt("payment_hash", HASH, "sha256 of a preimage that the daemon is not told: the payment will be held"),
+                opt("hold_time", Whole(least=1, most=MAX_HOLD), "seconds for which it can be held; left out: an hour"),
             ),
             result=INVOICE_INFO,
-            errors=("unknown_token", "amount_too_large", "idempotency_conflict"),
+            errors=("unknown_token", "amount_too_large", "invoice_exists", "idempotency_conflict"),
+        ),
+        Method(
+            name="settle_invoice",
+            help="Take a held payment, with the preimage of its invoice. Said again, it is answered the same.",
+            params=(one("preimage", HASH, "its sha256 is the invoice's payment hash"),),
+            result=INVOICE_INFO,
+            errors=("unknown_invoice", "invoice_not_held", "invoice_canceled", "hold_expired"),
+        ),
+        Method(
+            name="cancel_invoice",
+            help="Give a held payment back, or make an open invoice void. Said again, it is answered the same.",
+            params=(one("payment_hash", HASH),),
+            result=INVOICE_INFO,
+            errors=("unknown_invoice", "invoice_paid", "preimage_known"),
         ),
         Method(
             name="decode_invoice",
@@ -295,6 +314,20 @@ NODE: Final = Schema(
             ),
             result=PAYMENT_INFO,
             errors=_PAYING,
+        ),
+        Method(
+            name="pay_keysend",
+            help="Pay a node that has asked for nothing, if it takes such payments. Without a key each call pays.",
+            params=(
+                one("node_id", NODE_ID, "who is paid"),
+                one("token", TOKEN),
+                one("amount", Units(least=1), "base units"),
+                opt("max_fee", Units(), "base units; left out: the setting"),
+                default("timeout", Whole(least=1, most=86_400), 60, "seconds to find a path that works"),
+                KEY,
+            ),
+            result=PAYMENT_INFO,
+            errors=("unknown_token", "payee_own", *_SENDING),
         ),
         Method(
             name="find_route",

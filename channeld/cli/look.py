@@ -130,7 +130,7 @@ def payments(limit: int, cursor: str | None, one_id: str | None) -> None:
             shown(one["fee"], one["token"], tokens) if int(one["fee"]) else "",
             one["state"],
             brief(one["id"]),
-            one.get("error_text") or one.get("description") or "",
+            one.get("error_text") or one.get("description") or ("keysend" if one["kind"] == "keysend" else ""),
         )
         for one in found
     ]

@@ -28,7 +28,7 @@ class _MakeByDefault(click.Group):
 @click.group(cls=_MakeByDefault)
 @shared
 def invoice() -> None:
-    """Ask for a payment: `channeld invoice 1.5usdc`; decode, show and list invoices."""
+    """Ask for a payment: `channeld invoice 1.5usdc`; decode, show, list, settle and cancel invoices."""
 
 
 @invoice.command()
@@ -38,8 +38,19 @@ def invoice() -> None:
 @click.option("--token", help="native, a symbol or an address; by default what AMOUNT says.")
 @click.option("--description", "-d", default="", help="Shown to the payer.")
 @click.option("--expiry", type=int, default=3_600, show_default=True, help="Seconds until it is void.")
+@click.option("--payment-hash", help="Of a preimage that only you have: the payment is held until you settle it.")
+@click.option("--hold-time", type=int, help="Seconds for which it can be held; by default an hour.")
 @click.option("--idempotency-key", help="Said again with the same key, the same invoice is returned.")
-def make(amount: str, raw: bool, token: str | None, description: str, expiry: int, idempotency_key: str | None) -> None:
+def make(
+    amount: str,
+    raw: bool,
+    token: str | None,
+    description: str,
+    expiry: int,
+    payment_hash: str | None,
+    hold_time: int | None,
+    idempotency_key: str | None,
+) -> None:
     """Ask for AMOUNT, such as 1.5usdc; `any` leaves it to the payer."""
     with session().connect() as daemon:
         tokens = daemon.get_info()["tokens"]
@@ -50,6 +61,8 @@ def make(amount: str, raw: bool, token: str | None, description: str, expiry: in
             description=description,
             expiry=expiry,
             idempotency_key=idempotency_key,
+            payment_hash=payment_hash,
+            hold_time=hold_time,
         )
     if session().out.as_json:
         session().out.value(said)
@@ -73,6 +86,24 @@ def show(payment_hash: str) -> None:
     """One of our invoices, and whether it was paid."""
     with session().connect() as daemon:
         _show_invoice(daemon.lookup_invoice(payment_hash=payment_hash), daemon.get_info()["tokens"])
+
+
+@invoice.command()
+@shared
+@click.argument("preimage")
+def settle(preimage: str) -> None:
+    """Take the held payment of the invoice that PREIMAGE opens."""
+    with session().connect() as daemon:
+        _show_invoice(daemon.settle_invoice(preimage=preimage), daemon.get_info()["tokens"])
+
+
+@invoice.command()
+@shared
+@click.argument("payment_hash")
+def cancel(payment_hash: str) -> None:
+    """Give a held payment back, or make an open invoice void."""
+    with session().connect() as daemon:
+        _show_invoice(daemon.cancel_invoice(payment_hash=payment_hash), daemon.get_info()["tokens"])
 
 
 @invoice.command("list")
@@ -99,7 +130,7 @@ def list_(limit: int, cursor: str | None) -> None:
 
 
 def _show_invoice(said: Any, tokens: Any) -> None:
-    got = said.get("received")
+    got, by = said.get("received"), said.get("settle_by")
     session().out.show(
         said,
         [
@@ -110,6 +141,7 @@ def _show_invoice(said: Any, tokens: Any) -> None:
             ("expires", _moment(said["expires_at"])),
             ("state", said["state"]),
             ("received", shown(got, said["token"], tokens) if got else ""),
+            ("settle by", _moment(by) if by else ""),
         ],
     )
 
@@ -142,9 +174,13 @@ def pay(
         said = daemon.pay_invoice(
             invoice=text, amount=units, max_fee=fee, timeout=timeout, idempotency_key=idempotency_key
         )
+    _show_payment(said, tokens)
+
+
+def _show_payment(said: Any, tokens: Any) -> None:
     if said["state"] == "failed":
         raise Refused("payment_failed", said.get("error_text") or "the payment failed", "nothing was paid")
-    here.out.show(
+    session().out.show(
         said,
         [
             (said["state"], shown(said["amount"], said["token"], tokens)),
@@ -154,6 +190,42 @@ def pay(
             ("preimage", said.get("preimage")),
         ],
     )
+
+
+@click.command()
+@shared
+@click.argument("node_id", metavar="NODE")
+@click.argument("amount")
+@click.option("--raw", is_flag=True, help="Amounts are base units, of --token.")
+@click.option("--token", help="native, a symbol or an address; by default what AMOUNT says.")
+@click.option("--max-fee", help="Most it may cost on top; the setting by default.")
+@click.option("--timeout", type=int, default=60, show_default=True, help="Seconds to find a path that works.")
+@click.option("--idempotency-key", help="Said again with the same key, the first outcome is told again.")
+def keysend(
+    node_id: str,
+    amount: str,
+    raw: bool,
+    token: str | None,
+    max_fee: str | None,
+    timeout: int,
+    idempotency_key: str | None,
+) -> None:
+    """Pay AMOUNT to NODE, which has asked for nothing; it must take such payments (payments.accept_keysend)."""
+    here = session()
+    with here.connect() as daemon:
+        tokens = daemon.get_info()["tokens"]
+        money = parse(amount, tokens, raw=raw, token=token)
+        fee = None if max_fee is None else parse(max_fee, tokens, raw=raw, token=money.token).units
+        here.out.progress("looking for a path and paying")
+        said = daemon.pay_keysend(
+            node_id=node_id,
+            token=money.token,
+            amount=money.units,
+            max_fee=fee,
+            timeout=timeout,
+            idempotency_key=idempotency_key,
+        )
+    _show_payment(said, tokens)
 
 
 @click.command()

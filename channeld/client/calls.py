@@ -162,6 +162,7 @@ class Closing(TypedDict):
 
 class Invoice(TypedDict):
     invoice: str
+    """Empty for a keysend."""
     payment_hash: str
     payee: str
     token: str
@@ -171,11 +172,17 @@ class Invoice(TypedDict):
     description: str
     created_at: int
     expires_at: int
-    state: Literal["open", "accepted", "paid", "expired"]
+    state: Literal["open", "held", "accepted", "paid", "expired", "canceled"]
     received: NotRequired[str | None]
     paid_at: NotRequired[int | None]
     preimage: NotRequired[str | None]
     """Once paid; only of our own invoices."""
+    hold_time: NotRequired[int]
+    """Seconds for which a payment can be held; 0: it never is. Of our own invoices."""
+    settle_by: NotRequired[int | None]
+    """While held: the last moment to settle it; then it is given back."""
+    keysend: NotRequired[bool]
+    """A payment that came without an invoice."""
 
 
 class Invoices(TypedDict):
@@ -187,7 +194,7 @@ class Invoices(TypedDict):
 class Payment(TypedDict):
     id: str
     """32 bytes, the payment hash; or 16 bytes, the id of a direct transfer."""
-    kind: Literal["invoice", "transfer"]
+    kind: Literal["invoice", "keysend", "transfer"]
     direction: Literal["out", "in"]
     state: Literal["pending", "succeeded", "failed", "unknown"]
     token: str
@@ -432,6 +439,8 @@ class AsyncNodeCalls(ABC):
         description: str | None = None,
         expiry: int | None = None,
         idempotency_key: str | None = None,
+        payment_hash: bytes | str | None = None,
+        hold_time: int | None = None,
     ) -> Invoice:
         """Ask for a payment: text that any node of the network can pay.
 
@@ -441,6 +450,8 @@ class AsyncNodeCalls(ABC):
             description: shown to the payer (default '')
             expiry: seconds until it is void (default 3600)
             idempotency_key: said again with the same key, a call returns its first answer
+            payment_hash: sha256 of a preimage that the daemon is not told: the payment will be held
+            hold_time: seconds for which it can be held; left out: an hour
         """
         return cast(
             "Invoice",
@@ -451,8 +462,26 @@ class AsyncNodeCalls(ABC):
                 description=description,
                 expiry=expiry,
                 idempotency_key=idempotency_key,
+                payment_hash=payment_hash,
+                hold_time=hold_time,
             ),
         )
+
+    async def settle_invoice(self, *, preimage: bytes | str) -> Invoice:
+        """Take a held payment, with the preimage of its invoice. Said again, it is answered the same.
+
+        Args:
+            preimage: its sha256 is the invoice's payment hash
+        """
+        return cast("Invoice", await self.call("settle_invoice", preimage=preimage))
+
+    async def cancel_invoice(self, *, payment_hash: bytes | str) -> Invoice:
+        """Give a held payment back, or make an open invoice void. Said again, it is answered the same.
+
+        Args:
+            payment_hash: as the name says
+        """
+        return cast("Invoice", await self.call("cancel_invoice", payment_hash=payment_hash))
 
     async def decode_invoice(self, *, invoice: str) -> Invoice:
         """What an invoice says; checks its form and signature, pays nothing.
@@ -502,6 +531,39 @@ class AsyncNodeCalls(ABC):
             await self.call(
                 "pay_invoice",
                 invoice=invoice,
+                amount=amount,
+                max_fee=max_fee,
+                timeout=timeout,
+                idempotency_key=idempotency_key,
+            ),
+        )
+
+    async def pay_keysend(
+        self,
+        *,
+        node_id: bytes | str,
+        token: str,
+        amount: int | str,
+        max_fee: int | str | None = None,
+        timeout: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Payment:
+        """Pay a node that has asked for nothing, if it takes such payments. Without a key each call pays.
+
+        Args:
+            node_id: who is paid
+            token: as the name says
+            amount: base units
+            max_fee: base units; left out: the setting
+            timeout: seconds to find a path that works (default 60)
+            idempotency_key: said again with the same key, a call returns its first answer
+        """
+        return cast(
+            "Payment",
+            await self.call(
+                "pay_keysend",
+                node_id=node_id,
+                token=token,
                 amount=amount,
                 max_fee=max_fee,
                 timeout=timeout,
@@ -701,6 +763,8 @@ class BlockingNodeCalls(ABC):
         description: str | None = None,
         expiry: int | None = None,
         idempotency_key: str | None = None,
+        payment_hash: bytes | str | None = None,
+        hold_time: int | None = None,
     ) -> Invoice:
         """Ask for a payment: text that any node of the network can pay.
 
@@ -710,6 +774,8 @@ class BlockingNodeCalls(ABC):
             description: shown to the payer (default '')
             expiry: seconds until it is void (default 3600)
             idempotency_key: said again with the same key, a call returns its first answer
+            payment_hash: sha256 of a preimage that the daemon is not told: the payment will be held
+            hold_time: seconds for which it can be held; left out: an hour
         """
         return cast(
             "Invoice",
@@ -720,8 +786,26 @@ class BlockingNodeCalls(ABC):
                 description=description,
                 expiry=expiry,
                 idempotency_key=idempotency_key,
+                payment_hash=payment_hash,
+                hold_time=hold_time,
             ),
         )
+
+    def settle_invoice(self, *, preimage: bytes | str) -> Invoice:
+        """Take a held payment, with the preimage of its invoice. Said again, it is answered the same.
+
+        Args:
+            preimage: its sha256 is the invoice's payment hash
+        """
+        return cast("Invoice", self.call("settle_invoice", preimage=preimage))
+
+    def cancel_invoice(self, *, payment_hash: bytes | str) -> Invoice:
+        """Give a held payment back, or make an open invoice void. Said again, it is answered the same.
+
+        Args:
+            payment_hash: as the name says
+        """
+        return cast("Invoice", self.call("cancel_invoice", payment_hash=payment_hash))
 
     def decode_invoice(self, *, invoice: str) -> Invoice:
         """What an invoice says; checks its form and signature, pays nothing.
@@ -771,6 +855,39 @@ class BlockingNodeCalls(ABC):
             self.call(
                 "pay_invoice",
                 invoice=invoice,
+                amount=amount,
+                max_fee=max_fee,
+                timeout=timeout,
+                idempotency_key=idempotency_key,
+            ),
+        )
+
+    def pay_keysend(
+        self,
+        *,
+        node_id: bytes | str,
+        token: str,
+        amount: int | str,
+        max_fee: int | str | None = None,
+        timeout: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Payment:
+        """Pay a node that has asked for nothing, if it takes such payments. Without a key each call pays.
+
+        Args:
+            node_id: who is paid
+            token: as the name says
+            amount: base units
+            max_fee: base units; left out: the setting
+            timeout: seconds to find a path that works (default 60)
+            idempotency_key: said again with the same key, a call returns its first answer
+        """
+        return cast(
+            "Payment",
+            self.call(
+                "pay_keysend",
+                node_id=node_id,
+                token=token,
                 amount=amount,
                 max_fee=max_fee,
                 timeout=timeout,

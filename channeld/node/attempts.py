@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from channeld.base.errors import Malformed
+from channeld.base.errors import Broken, Malformed
 from channeld.base.pack import pack, unpack
 from channeld.base.units import Amount, ChannelId, NodeId, Side, Timestamp
 from channeld.core.events import Offer
@@ -28,6 +28,8 @@ from routing.liquidity import Liquidity
 from routing.search import Route
 
 log = logging.getLogger(__name__)
+DRAWS: Final = 8
+"""Session keys that are tried for one onion."""
 _SHORT: Final = frozenset({FailureCode.TEMPORARY_CHANNEL_FAILURE})
 """What a hop says that has too little on that side."""
 
@@ -71,9 +73,17 @@ def locks_of(attempt: Attempt) -> tuple[list[bytes], list[Lock]]:
 
 
 def build(
-    asked: Invoice, total: Amount, route: Route, now: Timestamp, randomness: Callable[[int], bytes]
+    asked: Invoice,
+    total: Amount,
+    route: Route,
+    now: Timestamp,
+    randomness: Callable[[int], bytes],
+    *,
+    drawn: bytes = b"",
 ) -> onion.Built:
-    """The onion for one part of `total`."""
+    """The onion for one part of `total`. Broken: none can be built, as the route is longer than any may be.
+
+    drawn: the preimage, which the payee of a keysend is told."""
     payloads: list[tuple[NodeId, bytes]] = []
     for hop, onward in zip(route.hops, route.hops[1:], strict=False):
         told = ForwardPayload(
@@ -88,13 +98,15 @@ def build(
         expiry=Timestamp(now + last.expiry_delta),
         payment_secret=asked.payment_secret,
         total=total,
+        preimage=drawn,
     )
     payloads.append((last.target, payload.encode(final)))
-    while True:
+    for _ in range(DRAWS):
         try:
             return onion.build(payloads, asked.payment_hash, randomness(32))
-        except ValueError:  # 32 bytes that are no private key: chance 2**-127
-            log.warning("an unusable session key was drawn")
+        except ValueError as fault:  # 32 bytes that are no private key: chance 2**-127
+            log.warning("no onion: %s", fault)
+    raise Broken(f"no onion can be built for {len(payloads)} hops")
 
 
 def offer_of(tag: bytes, asked: Invoice, route: Route, packet: bytes, now: Timestamp) -> Offer:
@@ -163,10 +175,12 @@ def hints_of(asked: Invoice) -> list[Edge]:
 
 
 def _payee_code(code: FailureCode) -> str:
-    return {FailureCode.UNKNOWN_PAYMENT: "payment_rejected", FailureCode.PAYMENT_TIMEOUT: "payment_timeout"}.get(
-        code,
-        "payment_failed",
-    )
+    told = {
+        FailureCode.UNKNOWN_PAYMENT: "payment_rejected",
+        FailureCode.REJECTED_BY_PAYEE: "payment_rejected",
+        FailureCode.PAYMENT_TIMEOUT: "payment_timeout",
+    }
+    return told.get(code, "payment_failed")
 
 
 def _hop_code(code: FailureCode, at: int, hops: int) -> str:

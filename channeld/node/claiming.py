@@ -41,5 +41,5 @@ class Claims:
     def _preimage(self, key: LockKey, recovering: bool) -> Preimage | None:
         rows = self._store.rows("SELECT preimage FROM known WHERE key = ?", key)
         if not rows and recovering:
-            rows = self._store.rows("SELECT preimage FROM invoices WHERE hash = ?", key)
+            rows = self._store.rows("SELECT preimage FROM invoices WHERE hash = ? AND preimage <> x''", key)
         return Preimage(rows[0][0]) if rows else None

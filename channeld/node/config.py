@@ -165,6 +165,9 @@ class Config:
     max_fee_base: Amount = setting(
         "payments.max_fee_base", amount, Amount(1_000), "and this much on top", unit="base units"
     )
+    accept_keysend: bool = setting(
+        "payments.accept_keysend", flag, False, "take payments that nobody has asked for; each is kept for good"
+    )
     towers: tuple[str, ...] = setting("towers.uris", many(node_uri), (), "watchtowers that guard our channels")
     tower_wait: int = setting(
         "towers.wait", whole(0, 86_400), 10, "for which a start signs nothing while a tower has not answered", unit="s"

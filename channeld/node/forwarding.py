@@ -9,21 +9,25 @@ from __future__ import annotations
 import hmac
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from channeld.base.digests import Lock
-from channeld.base.errors import Malformed
+from channeld.base.errors import Malformed, Refused
 from channeld.base.keys import Key
+from channeld.base.quick import replace
 from channeld.base.units import Address, Amount, ChannelId, LockId, LockKey, Preimage, Timestamp
 from channeld.core.channel import Channel, Phase, Session
-from channeld.core.events import Event, Fail, Fulfil, Offer
+from channeld.core.events import Event, Fulfil, Offer
 from channeld.core.updating import our_locks
+from channeld.node import invoice_row, keysend
 from channeld.node.events import keep_preimage
+from channeld.node.holding import Holding, Part, give_back
+from channeld.node.invoice_row import OwnInvoice
 from channeld.node.jamming import USUAL, Held, Limits, Room, Traffic
 from channeld.node.ledger import Book, Forward
 from channeld.node.world import World
-from channeld.storage.store import Batch, Store, narrow, wide
+from channeld.storage.store import Batch, Store, wide
 from channeld.wire import onion, payload
 from channeld.wire.failure import FailureCode
 from channeld.wire.payload import FinalPayload, ForwardPayload, Payload
@@ -43,28 +47,6 @@ class _No(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OwnInvoice:
-    hash: LockKey
-    preimage: Preimage = field(repr=False)
-    secret: bytes = field(repr=False)
-    token: Address
-    amount: Amount | None
-    expires: Timestamp
-    paid: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    channel: ChannelId
-    lock: LockId
-    amount: Amount
-    total: Amount
-    secret: bytes
-    expiry: Timestamp
-    at: Timestamp
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Opened:
     """What an onion told us, or why it is given back; `secret` is empty if it did not open at all."""
 
@@ -75,7 +57,8 @@ class _Opened:
 
 class Desk:
     """Decides arrivals. `policy` is what we ask for forwarding out of a channel; `costs` what resolving one lock of a
-    token on chain costs, in its base units; `short` why the account could not enforce a further lock in a channel."""
+    token on chain costs, in its base units; `short` why the account could not enforce a further lock in a channel;
+    `keysend` whether payments without an invoice are taken."""
 
     def __init__(
         self,
@@ -89,11 +72,14 @@ class Desk:
         limits: Limits = USUAL,
         costs: Callable[[Address], Amount] = lambda _: Amount(0),
         short: Callable[[Channel], str | None] = lambda _: None,
+        keysend: bool = False,
     ) -> None:
         self._book, self._store, self._world, self._key = book, store, world, node_key
         self._policy, self._max_expiry, self._costs, self._short = policy, max_expiry, costs, short
+        self._keysend = keysend
         self._traffic = Traffic(limits, self._waits)
-        self._parts: dict[LockKey, list[_Part]] = {}
+        self.holding = Holding(book, store, world)
+        self._parts: dict[LockKey, list[Part]] = {}
         self._paid: dict[LockKey, Batch] = {}
         """Invoices that are paid in a turn which may not be saved yet."""
         self._opened: dict[tuple[ChannelId, LockId], _Opened] = {}
@@ -127,8 +113,10 @@ class Desk:
             invoice = self._asked_for(channel, lock, told)
         except _No:
             return None
+        if invoice.hold:
+            return None
         del self._opened[channel.id, lock.id]
-        part = _Part(channel.id, lock.id, lock.amount, told.total, opened.secret, lock.expiry, self._world.now)
+        part = Part(channel.id, lock.id, lock.amount, told.total, opened.secret, lock.expiry, self._world.now)
         return Fulfil(lock_id=lock.id, preimage=invoice.preimage), self._claim(invoice, [part], turn)
 
     def arrived(self, channel: Channel, lock: Lock, packet: bytes) -> None:
@@ -189,10 +177,7 @@ class Desk:
             raise _No(FailureCode.TEMPORARY_NODE_FAILURE)
 
     def _give_back(self, channel: ChannelId, lock: LockId, secret: bytes, code: FailureCode) -> None:
-        writes = Batch()
-        writes.add("DELETE FROM arrivals WHERE channel = ? AND lock = ?", channel, lock)
-        reason = self._book.failure(secret, code) if secret else b""
-        self._book.actors[channel].post(Fail(lock_id=lock, reason=reason), writes=writes)
+        give_back(self._book, channel, lock, secret, code)
 
     # -- passing on
 
@@ -285,23 +270,29 @@ class Desk:
         invoice = self._asked_for(channel, lock, told)
         if not self._is_worth_it(channel, lock, told.total):
             raise _No(FailureCode.FINAL_INCORRECT_AMOUNT)
-        part = _Part(channel.id, lock.id, lock.amount, told.total, secret, lock.expiry, self._world.now)
+        now, asked = self._world.now, told.payment_secret
+        part = Part(channel.id, lock.id, lock.amount, told.total, secret, lock.expiry, now, asked)
         parts = self._parts.setdefault(lock.key, [])
+        if any(other.asked != asked for other in parts):
+            raise _No(FailureCode.UNKNOWN_PAYMENT)
         if any(other.total != told.total for other in parts):
             raise _No(FailureCode.FINAL_INCORRECT_AMOUNT)
         parts.append(part)
         if sum(one.amount for one in parts) < told.total:
             return  # its arrival stays on disk, undecided
-        if all(self._stands(one) for one in parts):
-            self._release(invoice, parts)
-        else:
+        if not all(self._stands(one) for one in parts):
             self._return_set(lock.key)
+        elif invoice.hold:
+            self.holding.hold(lock.key, self._parts.pop(lock.key))
+        else:
+            self._release(invoice, parts)
 
     def _asked_for(self, channel: Channel, lock: Lock, told: FinalPayload) -> OwnInvoice:
-        """The invoice of ours that a lock pays, or pays a part of; _No if it does not do so as it should."""
-        invoice = self.invoice(lock.key)
+        """The invoice of ours that a lock pays, or pays a part of, or what a keysend stands in for; _No if it does not
+        do so as it should."""
+        invoice = self._unasked(channel, lock, told) if told.preimage else self.invoice(lock.key)
         world = self._world
-        if invoice is None or invoice.paid or invoice.expires < world.now:
+        if invoice is None or not invoice.open or invoice.expires < world.now:
             raise _No(FailureCode.UNKNOWN_PAYMENT)
         if channel.token != invoice.token:
             raise _No(FailureCode.UNKNOWN_PAYMENT)
@@ -309,7 +300,8 @@ class Desk:
             raise _No(FailureCode.UNKNOWN_PAYMENT)
         if lock.amount < told.amount or (invoice.amount is not None and told.total < invoice.amount):
             raise _No(FailureCode.FINAL_INCORRECT_AMOUNT)
-        if lock.expiry < told.expiry or lock.expiry < world.now + world.network.final_delta - world.network.clock_skew:
+        least = world.now + world.network.final_delta - world.network.clock_skew + invoice.hold
+        if lock.expiry < told.expiry or lock.expiry < least:
             raise _No(FailureCode.FINAL_INCORRECT_EXPIRY)
         if lock.expiry > world.now + self._max_expiry:
             raise _No(FailureCode.FINAL_INCORRECT_EXPIRY)
@@ -328,13 +320,13 @@ class Desk:
             raise _No(FailureCode.PAYMENT_TIMEOUT)
         return True
 
-    def _stands(self, part: _Part) -> bool:
+    def _stands(self, part: Part) -> bool:
         """R21: in a channel that can still pay it, with time to spare."""
         actor = self._book.actors[part.channel]
         open_ = actor.channel.phase is Phase.OPEN and not actor.broken
         return open_ and self._world.may_fulfil(part.expiry)
 
-    def _release(self, invoice: OwnInvoice, parts: list[_Part]) -> None:
+    def _release(self, invoice: OwnInvoice, parts: list[Part]) -> None:
         """The preimage goes out. Every part's transaction says that the invoice is paid, and by which parts: whichever
         is saved first before a crash, the others are claimed after it."""
         writes = self._claim(invoice, parts, Batch())
@@ -344,10 +336,12 @@ class Desk:
             self._book.fulfil(part.channel, part.lock, invoice.preimage, writes)
         del self._parts[invoice.hash]
 
-    def _claim(self, invoice: OwnInvoice, parts: list[_Part], turn: Batch) -> Batch:
+    def _claim(self, invoice: OwnInvoice, parts: list[Part], turn: Batch) -> Batch:
         """What says that `parts` pay the invoice; from here on nothing else does, unless `turn` is not saved."""
         received = Amount(sum(part.amount for part in parts))
         writes = Batch()
+        if invoice.unasked:
+            invoice_row.add_unasked(writes, invoice, self._world.now)
         writes.add(
             "UPDATE invoices SET state = 'paid', received = ?, paid_at = ? WHERE hash = ?",
             *(wide(received), self._world.now, invoice.hash),
@@ -363,29 +357,35 @@ class Desk:
         return writes
 
     def invoice(self, hash_: LockKey) -> OwnInvoice | None:
-        """Our invoice of that payment hash."""
-        rows = self._store.rows(
-            "SELECT preimage, secret, token, amount, expires, state FROM invoices WHERE hash = ?",
-            hash_,
-        )
-        if not rows:
+        """Our invoice of that payment hash. One that is being paid, held or canceled is not open, though the disk may
+        still say so."""
+        found = invoice_row.find(self._store, hash_)
+        if found is not None and (self._is_being_paid(hash_) or self.holding.takes_none(hash_)):
+            return replace(found, open=False)
+        return found
+
+    def _unasked(self, channel: Channel, lock: Lock, told: FinalPayload) -> OwnInvoice | None:
+        """What a keysend stands in for; None if we take none, or know its hash already."""
+        if not self._keysend or self._book.knows(lock.key) or self._is_being_paid(lock.key):
             return None
-        preimage, secret, token, amount, expires, state = rows[0]
-        return OwnInvoice(
-            hash=hash_,
-            preimage=preimage,
-            secret=secret,
-            token=token,
-            amount=None if amount is None else Amount(narrow(amount)),
-            expires=expires,
-            paid=state == "paid" or self._is_being_paid(hash_),
-        )
+        if lock.amount < self._costs(channel.token):
+            raise _No(FailureCode.FINAL_INCORRECT_AMOUNT)
+        return keysend.came(lock, channel.token, told, self._world.now)
+
+    async def cancel(self, hash_: LockKey) -> None:
+        """Make an invoice void, and give back what has been paid of it. Refused: as by `Holding.cancel`."""
+        if self._is_being_paid(hash_):
+            raise Refused("invoice_paid", "the invoice is being paid just now")
+        if self.invoice(hash_) is not None:
+            for part in self._parts.pop(hash_, []):
+                self._give_back(part.channel, part.lock, part.secret, FailureCode.REJECTED_BY_PAYEE)
+        await self.holding.cancel(hash_)
 
     # -- time and restart
 
     def sweep(self) -> None:
-        """Give back sets that did not become whole in time, or of which a part has too little time left (R21). What is
-        over, in the book and among the paid invoices that are on disk, is forgotten."""
+        """Give back sets that did not become whole in time, or a part of which has too little time left (R21, R22).
+        What is over, in the book and among the paid invoices that are on disk, is forgotten."""
         self._book.forget()
         self._paid = {
             hash_: turn
@@ -396,6 +396,7 @@ class Desk:
             old = self._world.now > min(part.at for part in parts) + SET_TIMEOUT
             if old or not all(self._stands(part) for part in parts):
                 self._return_set(hash_)
+        self.holding.sweep()
 
     def _is_being_paid(self, hash_: LockKey) -> bool:
         turn = self._paid.get(hash_)
@@ -426,9 +427,22 @@ class Desk:
                         self._held(actor.channel, number, actor.channel, standing.amount, standing.expiry)
                     )
                     self._book.fulfil(channel, number, preimage)
+        held = []
         for channel_, lock_, packet in list(self._book.recover()):
-            if (channel_.id, lock_.id) not in claimed:
+            if (channel_.id, lock_.id) in claimed:
+                continue
+            was = self.holding.was(channel_.id, lock_.id)
+            if was is None:
                 self.arrived(channel_, lock_, packet)
+                continue
+            opened = self._open(packet, lock_.key)
+            if was[0] == "held" and isinstance(opened.told, FinalPayload):
+                self._traffic.add_kept(self._held(channel_, lock_.id, channel_, lock_.amount, lock_.expiry))
+                total, secret, expiry = opened.told.total, opened.secret, lock_.expiry
+                held.append((lock_.key, Part(channel_.id, lock_.id, lock_.amount, total, secret, expiry, was[1])))
+            else:
+                self._give_back(channel_.id, lock_.id, opened.secret, FailureCode.REJECTED_BY_PAYEE)
+        self.holding.recover(held)
 
     def _shown(self, channel: ChannelId, lock: LockId) -> Preimage | None:
         """The preimage of an invoice that this lock is on our books to have paid, or paid a part of."""

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from channeld.base.digests import Domain
-from channeld.base.errors import Refused
+from channeld.base.errors import Broken, Malformed, Refused
 from channeld.base.keys import Key, sha256
-from channeld.base.units import Amount, LockKey, Preimage, Seconds
+from channeld.base.units import Address, Amount, LockKey, Preimage, Seconds, Timestamp
 from channeld.core.channel import Phase
 from channeld.node import shown
 from channeld.node.asked import Asked
@@ -21,15 +21,20 @@ from channeld.node.ledger import Book
 from channeld.node.shown import Json, hexed, read_cursor
 from channeld.node.towers import Towers
 from channeld.node.world import World
-from channeld.storage.store import Batch, Store, wide
+from channeld.storage.store import Batch, Store, narrow, wide
 from channeld.wire import invoice
 from channeld.wire.invoice import Invoice
 
-_INVOICE: Final = "SELECT n, text, state, received, paid_at, preimage FROM invoices"
+_INVOICE: Final = (
+    "SELECT n, text, state, received, paid_at, preimage, hold, hash, token, amount, created, expires FROM invoices"
+)
+USUAL_HOLD: Final = Seconds(3_600)
+"""For which a payment can be held if the caller says nothing: as long as an invoice is open; one slot at every hop."""
 
 
 class Invoices:
-    """See the file's head. `randomness(n)` gives n fresh random bytes."""
+    """See the file's head. `randomness(n)` gives n fresh random bytes, `settle_by(hash)` until when a held payment can
+    be settled."""
 
     def __init__(
         self,
@@ -41,47 +46,75 @@ class Invoices:
         config: Config,
         gossip: Gossip,
         towers: Towers,
+        settle_by: Callable[[LockKey], Timestamp | None],
         node_key: Key,
         domain: Domain,
         randomness: Callable[[int], bytes],
     ) -> None:
         self._store, self._world, self._book, self._asked = store, world, book, asked
-        self._config, self._gossip, self._towers = config, gossip, towers
+        self._config, self._gossip, self._towers, self._settle_by = config, gossip, towers, settle_by
         self._key, self._domain, self._randomness = node_key, domain, randomness
 
     async def make(
-        self, *, token: str, amount: int | None, description: str, expiry: int, idempotency_key: str | None
+        self,
+        *,
+        token: str,
+        amount: int | None,
+        description: str,
+        expiry: int,
+        payment_hash: LockKey | None,
+        hold_time: int | None,
+        idempotency_key: str | None,
     ) -> Json:
+        """With a `payment_hash` the preimage is not ours to know, and a payment is held (`holding`).
+
+        Refused: `unknown_token`, `invoice_exists`, `idempotency_conflict`. Malformed: a time to hold what is not held.
+        """
+        if payment_hash is None and hold_time is not None:
+            raise Malformed("hold_time is for invoices with a payment_hash: no other is held")
         async with self._asked.once(idempotency_key):
-            request = ["invoice", token, None if amount is None else str(amount), description, expiry]
+            request: list[object] = ["invoice", token, None if amount is None else str(amount), description, expiry]
+            if payment_hash is not None:
+                request += [payment_hash.hex(), hold_time]
             if (answer := self._asked.answered(idempotency_key, request)) is not None:
                 return answer
             network, now = self._config.network, self._world.now
-            preimage, secret = Preimage(self._randomness(32)), self._randomness(32)
+            preimage, hold = Preimage(b""), Seconds(hold_time or USUAL_HOLD)
+            if payment_hash is None:
+                preimage, hold = Preimage(self._randomness(32)), Seconds(0)
+                payment_hash = LockKey(sha256(preimage))
+            elif self._book.knows(payment_hash) or payment_hash in self._world.registered:
+                raise _exists(payment_hash)
+            secret = self._randomness(32)
             coin = network.token(token)
             asked = Invoice(
                 domain=self._domain,
                 token=coin,
                 amount=None if amount is None else Amount(amount),
-                payment_hash=LockKey(sha256(preimage)),
+                payment_hash=payment_hash,
                 payment_secret=secret,
                 created=now,
                 expiry=Seconds(expiry),
                 description=description,
                 payee=self._key.public,
-                min_final_delta=network.final_delta,
+                min_final_delta=Seconds(network.final_delta + hold),
                 hints=tuple(self._gossip.hints(coin)),
             )
             text = invoice.encode(asked, self._key)
             batch = Batch()
             batch.add(
-                "INSERT INTO invoices (hash, n, preimage, secret, text, token, amount, created, expires, state) "
-                "VALUES (?, (SELECT coalesce(max(n), 0) + 1 FROM invoices), ?, ?, ?, ?, ?, ?, ?, 'open')",
-                *(asked.payment_hash, preimage, secret, text, coin),
-                *(None if amount is None else wide(amount), now, asked.expires_at),
+                "INSERT INTO invoices (hash, n, preimage, secret, text, token, amount, created, expires, hold, state) "
+                "VALUES (?, (SELECT coalesce(max(n), 0) + 1 FROM invoices), ?, ?, ?, ?, ?, ?, ?, ?, 'open')",
+                *(payment_hash, preimage, secret, text, coin),
+                *(None if amount is None else wide(amount), now, asked.expires_at, hold),
             )
-            answer = shown.invoice_of(asked, text, network, now=now)
-            await self._asked.remember(idempotency_key, request, answer, batch)
+            answer = shown.invoice_of(asked, text, network, now=now, row=("open", None, 0, b"", hold))
+            try:
+                await self._asked.remember(idempotency_key, request, answer, batch)
+            except Broken:
+                if preimage:
+                    raise
+                raise _exists(payment_hash) from None  # made by another call in this moment
             return answer
 
     def lookup(self, payment_hash: bytes) -> Json:
@@ -92,11 +125,29 @@ class Invoices:
         return self._invoice(rows[0])
 
     def _invoice(self, row: Sequence[Any]) -> Json:
-        asked = invoice.decode(row[1])
-        told = shown.invoice_of(asked, row[1], self._config.network, now=self._world.now, row=row[2:])
+        asked = invoice.decode(row[1]) if row[1] else self._unasked(*row[7:])
+        told = shown.invoice_of(asked, row[1], self._config.network, now=self._world.now, row=row[2:7])
+        if told["state"] == "held":
+            told["settle_by"] = self._settle_by(asked.payment_hash)
         if told["state"] == "paid" and not self._counts(asked.payment_hash, int(told["received"])):
             told["state"] = "accepted"
         return told
+
+    def _unasked(
+        self, hash_: LockKey, token: Address, amount: bytes, created: Timestamp, expires: Timestamp
+    ) -> Invoice:
+        """What a keysend would have been asked for by; only to be shown."""
+        return Invoice(
+            domain=self._domain,
+            token=token,
+            amount=Amount(narrow(amount)),
+            payment_hash=hash_,
+            payment_secret=b"",
+            created=created,
+            expiry=Seconds(expires - created),
+            payee=self._key.public,
+            min_final_delta=self._config.network.final_delta,
+        )
 
     def _counts(self, hash_: LockKey, received: int) -> bool:
         """Whether enough towers guard the channels it came by; the money is ours in any case (towers.receipts)."""
@@ -117,7 +168,7 @@ class Invoices:
         told = self._invoice(self._store.rows(f"{_INVOICE} WHERE hash = ?", hash_)[0])
         return {
             "id": told["payment_hash"],
-            "kind": "invoice",
+            "kind": "keysend" if told["keysend"] else "invoice",
             "direction": "in",
             "state": "succeeded",
             "token": told["token"],
@@ -130,3 +181,8 @@ class Invoices:
             "preimage": told["preimage"],
             "description": told["description"],
         }
+
+
+def _exists(hash_: LockKey) -> Refused:
+    text = f"the payment hash {hexed(hash_)} is in use already"
+    return Refused("invoice_exists", text, "each invoice needs a preimage of its own, drawn by chance")

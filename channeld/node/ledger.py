@@ -89,7 +89,7 @@ class _Several:
 
 
 class Book:
-    """See the file's head. `actors` is filled by the node."""
+    """See the file's head. `actors` is filled by the node; `tasks` lives as long as it does."""
 
     def __init__(self, store: Store, world: World, nursery: trio.Nursery) -> None:
         self.actors = Actors()
@@ -98,7 +98,7 @@ class Book:
         self.payer: Payer
         self.changed: Callable[[Channel], None] = lambda _: None
         """Told when a channel's `current` is new: towers, gossip and whoever waits for a phase."""
-        self._store, self._world, self._nursery = store, world, nursery
+        self._store, self._world, self.tasks = store, world, nursery
         self._old = OldStore(self.actors)
         self._claims = Claims(store)
         self._offers: dict[bytes, Forward | Attempt] = {}
@@ -166,7 +166,7 @@ class Book:
         self._offers.pop(tag, None)
 
     def knows(self, key: LockKey) -> bool:
-        """Whether we know that lock's preimage: it is an invoice of ours, or was learned from another lock."""
+        """Whether we know that lock's preimage, or may any moment: of an invoice of ours, or from another lock."""
         sql = "SELECT 1 FROM known WHERE key = ? UNION ALL SELECT 1 FROM invoices WHERE hash = ? LIMIT 1"
         return bool(self._store.rows(sql, key, key))
 
@@ -423,7 +423,7 @@ class Book:
         for lock_id in late:
             lock = actor.channel.current.body.locks.get((actor.channel.we, lock_id))
             if lock is not None:
-                self._nursery.start_soon(self._secure, actor, lock_id, lock, preimages[lock_id], late)
+                self.tasks.start_soon(self._secure, actor, lock_id, lock, preimages[lock_id], late)
 
     async def _secure(
         self, actor: Actor, lock_id: LockId, lock: Lock, preimage: Preimage, late: tuple[LockId, ...]

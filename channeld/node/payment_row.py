@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from channeld.base.units import Address, Amount, LockKey, NodeId, Timestamp
@@ -12,10 +12,14 @@ from channeld.storage.store import narrow
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Payment:
-    """What is known of one payment; `state` is pending, succeeded, failed, or unknown after a restore."""
+    """What is known of one payment; `state` is pending, succeeded, failed, or unknown after a restore.
+
+    `drawn`: of a keysend, the preimage that we drew for it; it has no invoice. `preimage` is there once it is paid.
+    """
 
     hash: LockKey
     invoice: str
+    drawn: bytes = field(default=b"", repr=False)
     token: Address
     payee: NodeId
     amount: Amount
@@ -32,15 +36,17 @@ class Payment:
 
 
 COLUMNS: Final = (
-    "hash, invoice, token, payee, amount, fee, max_fee, give_up, hops, state, preimage, code, text, at, settled_at"
+    "hash, invoice, drawn, token, payee, amount, fee, max_fee, give_up, hops, state, preimage, code, text, at, "
+    "settled_at"
 )
 
 
 def payment_of(row: Sequence[Any]) -> Payment:
-    hash_, text, token, payee, amount, fee, max_fee, give_up, hops, state, preimage, code, why, at, settled = row
+    hash_, text, drawn, token, payee, amount, fee, max_fee, give_up, hops, state, preimage, code, why, at, settled = row
     return Payment(
         hash=hash_,
         invoice=text,
+        drawn=drawn,
         token=token,
         payee=payee,
         amount=Amount(narrow(amount)),

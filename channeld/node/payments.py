@@ -27,6 +27,7 @@ from channeld.base.quick import replace
 from channeld.base.units import Address, Amount, LockKey, NodeId, Preimage, Seconds, Timestamp
 from channeld.core.channel import Channel, Session
 from channeld.node.attempts import Lessons, attempt_of, build, hints_of, locks_of, offer_of
+from channeld.node.keysend import asked_again
 from channeld.node.ledger import Attempt, Book
 from channeld.node.payment_row import COLUMNS, Payment, payment_of
 from channeld.node.world import World
@@ -148,7 +149,26 @@ class Payments:
 
         Refused: the codes of `pay_invoice` in api.schema.
         """
-        asked = self.read(text)
+        return await self._pay(self.read(text), text, amount, max_fee, timeout, again=again, claim=claim)
+
+    async def send(
+        self, asked: Invoice, drawn: Preimage, max_fee: Amount | None, timeout: int, *, claim: Batch | None = None
+    ) -> Payment:
+        """Pay somebody who has asked for nothing (`keysend.asked_of`), as `pay` does. `drawn`: the preimage."""
+        return await self._pay(asked, "", None, max_fee, timeout, drawn=drawn, claim=claim)
+
+    async def _pay(
+        self,
+        asked: Invoice,
+        text: str,
+        amount: Amount | None,
+        max_fee: Amount | None,
+        timeout: int,
+        *,
+        again: bool = True,
+        claim: Batch | None = None,
+        drawn: bytes = b"",
+    ) -> Payment:
         running = self._running.get(asked.payment_hash)  # perhaps somebody has just asked, and it is not saved yet
         if running is None:
             found = self.find(asked.payment_hash)
@@ -158,7 +178,7 @@ class Payments:
                         "invoice_paid", "this invoice was paid by us already", "channeld payments shows the payment"
                     )
                 return _outcome(found)
-            running = self._begin(asked, text, amount, max_fee, timeout, claim, found)
+            running = self._begin(asked, text, amount, max_fee, timeout, claim, found, drawn)
         elif claim:  # the same payment under another key
             await self._store.commit(claim)
         with trio.move_on_after(timeout + 5):
@@ -183,7 +203,7 @@ class Payments:
         """How a payment would go now, and how likely all of it arrives; nothing is paid. Refused: as by `pay`."""
         asked = self.read(text)
         if asked.payee == self._us:
-            raise Refused("invoice_own", "the invoice is our own", "it is for others to pay")
+            raise _own()
         pays = _amount(asked, amount)
         ask = self._ask(asked, pays, max_fee if max_fee is not None else _usual_fee(pays))
         try:
@@ -205,11 +225,12 @@ class Payments:
         timeout: int,
         claim: Batch | None,
         failed: Payment | None,
+        drawn: bytes,
     ) -> _Running:
         self._world.must_be_safe()
         now = self._world.now
         if asked.payee == self._us:
-            raise Refused("invoice_own", "the invoice is our own", "it is for others to pay")
+            raise _own(drawn)
         if asked.is_expired(now):
             raise Refused("invoice_expired", f"the invoice expired {now - asked.expires_at} s ago", "ask for a new one")
         pays = _amount(asked, amount)
@@ -218,6 +239,7 @@ class Payments:
         payment = Payment(
             hash=asked.payment_hash,
             invoice=text,
+            drawn=drawn,
             token=asked.token,
             payee=asked.payee,
             amount=pays,
@@ -254,8 +276,8 @@ class Payments:
         row.extend(running.claim)
         row.add(
             f"INSERT OR IGNORE INTO payments (n, {COLUMNS}) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', x'', '', '', ?, 0)",
-            *(self._count, payment.hash, payment.invoice, payment.token, payment.payee),
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', x'', '', '', ?, 0)",
+            *(self._count, payment.hash, payment.invoice, payment.drawn, payment.token, payment.payee),
             *(wide(payment.amount), wide(running.fee), wide(payment.max_fee), payment.give_up, running.hops),
             payment.at,
         )
@@ -265,9 +287,10 @@ class Payments:
         """After a restart: go on with what was pending."""
         for row in self._store.rows(f"SELECT {COLUMNS} FROM payments WHERE state = 'pending'"):
             payment = payment_of(row)
-            running = self._running[payment.hash] = _Running(
-                asked=self.read(payment.invoice), payment=payment, fee=payment.fee, hops=payment.hops
-            )
+            final_delta = self._world.network.final_delta
+            asked = self.read(payment.invoice) if payment.invoice else asked_again(payment, self._domain, final_delta)
+            running = _Running(asked=asked, payment=payment, fee=payment.fee, hops=payment.hops)
+            self._running[payment.hash] = running
             for channel, lock in self._store.rows(
                 "SELECT channel, lock FROM attempts WHERE hash = ? AND state = 'offered'", payment.hash
             ):
@@ -395,7 +418,7 @@ class Payments:
         return _Part(attempt, route.amount, route.fee, carried), route, built.packet
 
     def _onion(self, asked: Invoice, payment: Payment, route: Route) -> onion.Built:
-        return build(asked, payment.amount, route, self._world.now, self._randomness)
+        return build(asked, payment.amount, route, self._world.now, self._randomness, drawn=payment.drawn)
 
     def _new_plan(self, running: _Running) -> Batch:
         writes = Batch()
@@ -461,6 +484,12 @@ def _amount(asked: Invoice, amount: Amount | None) -> Amount:
     if pays is None:
         raise Refused("amount_required", "the invoice leaves the amount to the payer", "name an amount")
     return pays
+
+
+def _own(drawn: bytes = b"") -> Refused:
+    if drawn:
+        return Refused("payee_own", "the payee is this node", "it is for others to be paid")
+    return Refused("invoice_own", "the invoice is our own", "it is for others to pay")
 
 
 def _usual_fee(amount: Amount) -> Amount:

@@ -23,7 +23,7 @@ KEPT_EVENTS: Final = 100_000
 """Events, the newest: who listens has seen older ones or has stopped listening."""
 KEPT_ANSWERS: Final = 100_000
 """Idempotency keys of invoices made and paid that are remembered, the newest: an invoice made again costs nothing, and
-one that was paid is not paid again whatever the key. Those of channels opened are kept for good."""
+one that was paid is not paid again whatever the key. Those of channels opened and of keysends are kept for good."""
 OVER: Final = 30 * 86_400
 """Seconds after which nothing can come of an invoice that expired unpaid, or of a lock that was given back: no lock
 hangs for longer than 14 days (`run.MAX_EXPIRY`)."""
@@ -66,7 +66,7 @@ class Pruning:
         return over > BITE
 
     def _answers(self, batch: Batch) -> bool:
-        """By age, which is their rowid; those that last are passed over, as many as channels were opened."""
+        """By age, which is their rowid; those that last are not even looked at."""
         rows = self._store.rows(
             "SELECT rowid FROM asked WHERE lasts = 0 AND rowid <= (SELECT max(rowid) FROM asked) - ? "
             "ORDER BY rowid LIMIT ?",
@@ -77,14 +77,17 @@ class Pruning:
         return len(rows) == BITE
 
     def _invoices(self, batch: Batch) -> bool:
-        """That expired unpaid. A shop makes one for each visitor."""
-        rows = self._store.rows(
-            "SELECT hash FROM invoices WHERE state = 'open' AND expires < ? ORDER BY expires LIMIT ?",
-            *(self._world.chain_time - OVER, FEW),
-        )
-        for row in rows:
-            batch.add("DELETE FROM invoices WHERE hash = ? AND state = 'open'", *row)
-        return len(rows) == FEW
+        """That expired unpaid, or were canceled. A shop makes one for each visitor."""
+        more = False
+        for state in ("open", "canceled"):
+            rows = self._store.rows(
+                f"SELECT hash FROM invoices WHERE state = '{state}' AND expires < ? ORDER BY expires LIMIT ?",
+                *(self._world.chain_time - OVER, FEW),
+            )
+            for row in rows:
+                batch.add(f"DELETE FROM invoices WHERE hash = ? AND state = '{state}'", *row)
+            more = more or len(rows) == FEW
+        return more
 
     def _forwards(self, batch: Batch) -> bool:
         """Whose lock was given back: strangers can make as many as they like and pay nothing. None whose lock upstream

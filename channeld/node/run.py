@@ -292,6 +292,7 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
         limits=config.limits,
         costs=config.resolving,
         short=reserve.why_short,
+        keysend=config.accept_keysend,
     )
     at = await _listen(house, lines)
     gossip = Gossip(

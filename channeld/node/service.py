@@ -18,11 +18,11 @@ import trio
 from channeld import __version__
 from channeld.base.digests import Domain
 from channeld.base.errors import Refused
-from channeld.base.keys import Key
-from channeld.base.units import NATIVE, Address, Amount, ChannelId, LockKey, NodeId, Seconds
+from channeld.base.keys import Key, sha256
+from channeld.base.units import NATIVE, Address, Amount, ChannelId, LockKey, NodeId, Preimage, Seconds
 from channeld.core.channel import Phase
 from channeld.core.events import CloseAlone, Leave
-from channeld.node import shown
+from channeld.node import keysend, shown
 from channeld.node.asked import Asked
 from channeld.node.config import Config
 from channeld.node.forwarding import Desk
@@ -85,6 +85,7 @@ class Service:
             config=self.config,
             gossip=self.gossip,
             towers=self.towers,
+            settle_by=lambda hash_: self.desk.holding.settle_by(hash_),
             node_key=self.node_key,
             domain=self.domain,
             randomness=self.randomness,
@@ -292,11 +293,32 @@ class Service:
     # -- invoices
 
     async def make_invoice(
-        self, *, token: str, amount: int | None, description: str, expiry: int, idempotency_key: str | None
+        self,
+        *,
+        token: str,
+        amount: int | None,
+        description: str,
+        expiry: int,
+        idempotency_key: str | None,
+        payment_hash: bytes | None = None,
+        hold_time: int | None = None,
     ) -> Json:
         return await self.invoices.make(
-            token=token, amount=amount, description=description, expiry=expiry, idempotency_key=idempotency_key
+            token=token,
+            amount=amount,
+            description=description,
+            expiry=expiry,
+            payment_hash=None if payment_hash is None else LockKey(payment_hash),
+            hold_time=hold_time,
+            idempotency_key=idempotency_key,
         )
+
+    async def settle_invoice(self, *, preimage: bytes) -> Json:
+        return self.invoices.lookup(await self.desk.holding.settle(Preimage(preimage)))
+
+    async def cancel_invoice(self, *, payment_hash: bytes) -> Json:
+        await self.desk.cancel(LockKey(payment_hash))
+        return self.invoices.lookup(payment_hash)
 
     async def lookup_invoice(self, *, payment_hash: bytes) -> Json:
         return self.invoices.lookup(payment_hash)
@@ -348,6 +370,42 @@ class Service:
             )
         return shown.payment_of(done, self.config.network, asked.description)
 
+    async def pay_keysend(
+        self,
+        *,
+        node_id: bytes,
+        token: str,
+        amount: int,
+        max_fee: int | None,
+        timeout: int,
+        idempotency_key: str | None,
+    ) -> Json:
+        coin = self.config.network.token(token)
+        request = ["keysend", node_id.hex(), coin.hex(), str(amount)]
+        async with self.asked.once(idempotency_key):
+            told = self.asked.answered(idempotency_key, request)
+            drawn = Preimage(self.randomness(32))
+            claim = self.asked.claim(idempotency_key, request, {"payment_hash": sha256(drawn).hex()}, lasts=True)
+            if told is not None:
+                found = self.payments.find(LockKey(bytes.fromhex(told["payment_hash"])))
+                if found is None or found.state == "failed":
+                    code, text = (found.code, found.text) if found is not None else ("", "nothing of it was saved")
+                    raise Refused(code or "payment_failed", text, "a new key tries again; nothing was paid")
+                drawn, claim = Preimage(found.drawn), Batch()
+            asked = keysend.asked_of(
+                drawn,
+                domain=self.domain,
+                payee=NodeId(node_id),
+                token=coin,
+                amount=Amount(amount),
+                at=self.world.now,
+                final_delta=self.config.network.final_delta,
+            )
+            budget = self._budget(amount, max_fee)
+            fee = None if budget is None else Amount(budget)
+            done = await self.payments.send(asked, drawn, fee, timeout, claim=claim)
+        return shown.payment_of(done, self.config.network, "")
+
     async def send_transfers(self, *, channel_id: bytes, transfers: Sequence[Mapping[str, Any]], wait: bool) -> Json:
         return await self.transfers.send(self._actor(channel_id), transfers, wait=wait)
 
@@ -366,7 +424,8 @@ class Service:
         found = self.payments.find(LockKey(hash_))
         if found is None:
             raise Refused("unknown_payment", f"no payment of ours is {hexed(hash_)}")
-        return shown.payment_of(found, self.config.network, invoice.decode(found.invoice).description)
+        description = invoice.decode(found.invoice).description if found.invoice else ""
+        return shown.payment_of(found, self.config.network, description)
 
     def _transfer(self, row: Sequence[Any]) -> Json:
         actor = self.book.actors.get(row[0])

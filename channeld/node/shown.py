@@ -122,7 +122,7 @@ def channel_of(channel: Channel, network: Network, facts: Mapping[str, bytes]) -
 def payment_of(payment: Payment, network: Network, description: str) -> Json:
     return {
         "id": hexed(payment.hash),
-        "kind": "invoice",
+        "kind": "keysend" if payment.drawn else "invoice",
         "direction": "out",
         "state": payment.state,
         "token": hexed(payment.token),
@@ -162,8 +162,8 @@ def transfer_of(row: Sequence[Any], channel: Channel | None, network: Network) -
 
 
 def invoice_of(asked: Invoice, text: str, network: Network, *, now: int, row: Sequence[Any] | None = None) -> Json:
-    """`row`, for an invoice of our own: state, received, paid_at, preimage."""
-    kept, received, paid_at, preimage = row if row is not None else ("open", None, 0, b"")
+    """`row`, for an invoice of our own: state, received, paid_at, preimage, hold. A keysend has no `text`."""
+    kept, received, paid_at, preimage, hold = row if row is not None else ("open", None, 0, b"", 0)
     paid = kept == "paid"
     return {
         "invoice": text,
@@ -175,10 +175,13 @@ def invoice_of(asked: Invoice, text: str, network: Network, *, now: int, row: Se
         "description": asked.description,
         "created_at": asked.created,
         "expires_at": asked.expires_at,
-        "state": "paid" if paid else "expired" if asked.is_expired(now) else "open",  # type: ignore[arg-type]
+        "state": "expired" if kept == "open" and asked.is_expired(now) else kept,  # type: ignore[arg-type]
         "received": str(narrow(received)) if received is not None else None,
         "paid_at": paid_at or None,
         "preimage": hexed(preimage) if paid and preimage else None,
+        "hold_time": hold,
+        "settle_by": None,
+        "keysend": not text,
     }
 
 

@@ -49,9 +49,9 @@ class FailureCode(IntEnum):
     FINAL_INCORRECT_AMOUNT = 33
     FINAL_INCORRECT_EXPIRY = 34
     PAYMENT_TIMEOUT = 35
-    """The other parts of the payment did not come in time."""
+    """The other parts of the payment did not come in time, or it was held until there was no time left."""
     REJECTED_BY_PAYEE = 36
-    """A held payment was turned down."""
+    """The payee has canceled its invoice; a payment that was held, or parts of it, come back."""
 
     @property
     def at_payee(self) -> bool:

@@ -50,7 +50,15 @@ async def test_arguments_arrive_in_the_daemons_form_with_defaults(service, path)
     assert service.asked == [
         (
             "make_invoice",
-            {"token": "native", "amount": 10**24, "description": "", "expiry": 3600, "idempotency_key": None},
+            {
+                "token": "native",
+                "amount": 10**24,
+                "description": "",
+                "expiry": 3600,
+                "idempotency_key": None,
+                "payment_hash": None,
+                "hold_time": None,
+            },
         ),
         (
             "send_transfers",
@@ -87,7 +95,7 @@ async def test_parameters_by_position(service, path):
         ({"token": "native", "description": "a\nb"}, "description contains"),
         ({"token": "native", "description": "\ud800"}, "description contains"),
         ({"token": "native", "description": "x" * 641}, "description must have 0 to 640"),
-        (["native", "1", "", 60, None, 6], "6 parameters, make_invoice takes 5"),
+        (["native", "1", "", 60, None, None, None, 8], "8 parameters, make_invoice takes 7"),
         ("native", "must be an object"),
     ],
 )

@@ -31,6 +31,7 @@ from channeld.cli.settings import FILE, load_node
 from channeld.core import saved
 from channeld.core.channel import Body
 from channeld.node.chainbook import load_intent, save_intent
+from channeld.node.shown import read_cursor
 from channeld.node.tower_saved import Held, LinkState, Pending, load_link
 from channeld.node.translate import unpack_locks
 from channeld.tower.intents import pack_intent, unpack_intent
@@ -402,6 +403,12 @@ TARGETS: Final = tuple(
             "covers": ("wire.address.node_address", "wire.address.host_port"),
         },
         {
+            "name": "cursor",
+            "decode": partial(_text, partial(read_cursor, count=4)),
+            "seeds": lambda: [b"12.1700000000.3.281474976710656"],
+            "covers": ("node.shown.read_cursor",),
+        },
+        {
             "name": "blob",
             "decode": lambda data: appointment.open_blob(data, salt=ap.SALT, **ap.WHO),
             "seeds": lambda: [ap.sealed(), ap.sealed(ap.BARE)],
@@ -506,6 +513,7 @@ TARGETS: Final = tuple(
 NOT_HERE: Final = {
     "api.kinds": "the kinds of one field; `request` goes through all of them",
     "chain.bindings.Contracts.fact": "logs of our own RPC; tests/chain/test_bindings.py",
+    "node.invoices.Invoices.make": "arguments that `request` has read; tests/unit/node/test_service.py",
     "node.tower_ask.read_copy": "made of open_backup and open_blob, which have targets; tests/unit/node/test_towers.py",
     "node.towers.Towers.load": "rows of the towers' table, read inside a running node",
     "storage.sqlite.SqliteStore.channels": "what `load` says, in other words; tests/promises/test_damage.py",

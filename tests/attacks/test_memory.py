@@ -68,4 +68,4 @@ async def test_an_invoice_that_is_paid_on_disk_is_remembered_there_alone(node: H
     assert not node.desk._paid
     found = node.desk.invoice(LockKey(sha256(PREIMAGE)))
     assert found is not None
-    assert found.paid
+    assert not found.open

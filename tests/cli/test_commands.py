@@ -68,6 +68,36 @@ class Desk:
         self.asked.append(said)
         return {"ids": ["0x" + "01" * 16] * len(said["transfers"]), "state": "succeeded", "version": 3}
 
+    async def make_invoice(self, **said):
+        self.asked.append(said)
+        return {"invoice": "chddev1text"}
+
+    async def settle_invoice(self, *, preimage):
+        if preimage != b"\7" * 32:
+            raise Refused("invoice_not_held", "nobody has paid it yet")
+        return self.invoice("paid", preimage="0x" + "07" * 32)
+
+    async def cancel_invoice(self, *, payment_hash):
+        if payment_hash != b"\7" * 32:
+            raise Refused("unknown_invoice", "no invoice of ours has it")
+        return self.invoice("canceled")
+
+    async def lookup_invoice(self, *, payment_hash):
+        return self.invoice("held", received="1500000", settle_by=1_700_000_000)
+
+    def invoice(self, state, **more):
+        return {
+            "invoice": "chddev1text", "payment_hash": "0x" + "07" * 32, "payee": PEER, "token": USDC, "symbol": "USDC",
+            "amount": "1500000", "description": "", "created_at": 1, "expires_at": 2, "state": state,
+        } | more  # fmt: skip
+
+    async def pay_keysend(self, **said):
+        self.asked.append(said)
+        return {
+            "id": "0x" + "07" * 32, "kind": "keysend", "direction": "out", "state": "succeeded", "token": USDC,
+            "symbol": "USDC", "amount": str(said["amount"]), "fee": "5", "peer": PEER, "created_at": 1, "hops": 2,
+        }  # fmt: skip
+
     async def pay_invoice(self, *, invoice, **said):
         self.asked.append(said)
         raise {
@@ -182,6 +212,28 @@ def test_transfers_go_out_together(ask, desk):
         {"amount": 1_000_000, "id": b"\x0a" * 16},
         {"amount": 1, "id": b"\x0b" * 16},
     ]
+
+
+def test_a_hold_invoice_is_made_settled_and_canceled(ask, desk):
+    key = "0x" + "07" * 32
+    assert ask("invoice", "1.5usdc", "--payment-hash", key, "--hold-time", "600").value["invoice"] == "chddev1text"
+    assert {"payment_hash": b"\7" * 32, "hold_time": 600, "amount": 1_500_000}.items() <= desk.asked[0].items()
+    assert ask("invoice", "settle", key).value["state"] == "paid"
+    assert ask("invoice", "cancel", key).value["state"] == "canceled"
+    shown = ask("invoice", "show", key, "--text").out
+    assert "held" in shown and "settle by" in shown and "1.5 USDC" in shown
+    for what, code, name in (("settle", 8, "invoice_not_held"), ("cancel", 5, "unknown_invoice")):
+        done = ask("invoice", what, "0x" + "08" * 32)
+        assert (done.code, done.error["code"]) == (code, name)
+
+
+def test_a_keysend_names_its_payee_and_amount(ask, desk):
+    done = ask("keysend", PEER, "1.5usdc", "--max-fee", "0.01usdc", "--idempotency-key", "k", "--timeout", "9")
+    assert (done.code, done.value["kind"]) == (0, "keysend")
+    NODE.methods["pay_keysend"].result.read(done.value, "pay_keysend")
+    said = {"node_id": bytes.fromhex(PEER[2:]), "token": "USDC", "amount": 1_500_000, "max_fee": 10_000}
+    assert (said | {"timeout": 9, "idempotency_key": "k"}).items() == desk.asked[0].items()
+    assert ask("keysend", "nobody", "1usdc").code == 2
 
 
 def test_any_method_can_be_called(ask):

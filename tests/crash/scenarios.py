@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,8 @@ from typing import Any, Final
 import trio
 from eth_account import Account
 
-from channeld.base.keys import Key, keccak
+from channeld.base.errors import Refused
+from channeld.base.keys import Key, keccak, sha256
 from channeld.base.units import Amount, ChannelId, Digest, Timestamp
 from channeld.chain.chain import Call
 from channeld.core.channel import Channel, Phase
@@ -44,10 +46,12 @@ class Played:
     wounded: bool = False
 
 
-async def line(sim: Sim, actor: type[Actor], *names: str, deposit: int = DEPOSIT) -> tuple[list[Node], list[ChannelId]]:
+async def line(
+    sim: Sim, actor: type[Actor], *names: str, deposit: int = DEPOSIT, **settings: Any
+) -> tuple[list[Node], list[ChannelId]]:
     """Nodes in a row, a channel funded from the left between each two, and everybody knows the way."""
     sim.watching = False
-    nodes = [await sim.node(name, actor=actor) for name in names]
+    nodes = [await sim.node(name, actor=actor, **settings) for name in names]
     opened = [await left.open(right, deposit) for left, right in itertools.pairwise(nodes)]
     for node in nodes:
         await node.until(lambda node=node: all(id_ in node.service.gossip.known for id_ in opened))  # type: ignore[misc]
@@ -175,6 +179,50 @@ async def parts(sim: Sim, actor: type[Actor]) -> Played:
     await quiet((payer, payee))
     paid = (await payee.ready()).store.rows("SELECT state FROM invoices")[0][0] == "paid"
     return Played(honest=(payer, payee), won={"payer": -100 * paid, "payee": 100 * paid})
+
+
+async def held(sim: Sim, actor: type[Actor]) -> Played:
+    """Two payments of which the payee knows the hash only: one is settled, one canceled, each once it is held."""
+    (payer, hub, payee), _ = await line(sim, actor, "payer", "hub", "payee")
+    sim.watching = True
+    for number, preimage in enumerate((keccak(b"settled"), keccak(b"canceled"))):
+        hash_ = sha256(preimage)
+        asked = await payee.invoice(70, f"held {number}", payment_hash=hash_)
+        outcome: list[str] = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_told, payer, asked["invoice"], outcome)
+            while not outcome and (await payee.ask("lookup_invoice", payment_hash=hash_))["state"] != "held":
+                await trio.sleep(0.25)
+            if not outcome:
+                call = {"preimage": preimage} if number == 0 else {"payment_hash": hash_}
+                told = await payee.ask("cancel_invoice" if number else "settle_invoice", **call)
+                if told["state"] != ("canceled" if number else "paid"):
+                    raise Unlawful(f"it was settled or canceled, and is {told['state']}")
+        if number and outcome == ["succeeded"]:
+            raise Unlawful("what was canceled is paid")
+    await quiet((payer, hub, payee))
+    return Played(honest=(payer, hub, payee))
+
+
+async def _told(payer: Node, text: str, outcome: list[str]) -> None:
+    outcome.append(await payer.pay(text))
+
+
+async def keysend(sim: Sim, actor: type[Actor]) -> Played:
+    """A payment without an invoice, asked for again under its key until there is an answer."""
+    (payer, hub, payee), _ = await line(sim, actor, "payer", "hub", "payee", accept_keysend=True)
+    sim.watching = True
+    call = {"node_id": payee.node_id, "token": "DemoUSD", "amount": 70, "max_fee": None, "timeout": 120}
+    with suppress(Refused):  # it may fail, and nothing is paid then
+        for _ in range(2):
+            told = await payer.ask("pay_keysend", **call, idempotency_key="once")
+            if told["state"] != "succeeded":
+                raise Unlawful(f"a keysend is told to be {told['state']}")
+    await quiet((payer, hub, payee))
+    for node, table in ((payer, "payments"), (payee, "invoices")):
+        if len((await node.ready()).store.rows(f"SELECT hash FROM {table}")) > 1:
+            raise Unlawful(f"one key has paid twice, say the {table} of the {node.name}")
+    return Played(honest=(payer, hub, payee))
 
 
 # -- closing
@@ -402,6 +450,8 @@ SCENARIOS: Final[dict[str, Program]] = {
     "fail back": fail_back,
     "crossing": crossing,
     "parts": parts,
+    "held": held,
+    "keysend": keysend,
     "together": together,
     "alone": alone,
     "dispute": dispute,

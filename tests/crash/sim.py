@@ -493,7 +493,9 @@ class Node:
                 await trio.sleep(0.25)
         raise Unlawful(f"{self.name}: {good.__qualname__} never held")
 
-    async def invoice(self, amount: int, name: str = "", *, expiry: int = 600) -> dict[str, Any]:
+    async def invoice(
+        self, amount: int, name: str = "", *, expiry: int = 600, payment_hash: bytes | None = None
+    ) -> dict[str, Any]:
         return dict(
             await self.ask(
                 "make_invoice",
@@ -501,6 +503,7 @@ class Node:
                 amount=amount,
                 description=name,
                 expiry=expiry,
+                payment_hash=payment_hash,
                 idempotency_key=f"invoice {name}" if name else None,
             )
         )

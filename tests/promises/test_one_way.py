@@ -109,11 +109,11 @@ STATUSES = (
         column="state",
         insert=(
             "INSERT INTO invoices (hash, n, preimage, secret, text, token, created, expires, state)"
-            " VALUES (x'01', 1, x'', x'', '', x'', 0, 0, ?)"
+            " VALUES (x'01', 1, x'02', x'', '', x'', 0, 0, ?)"
         ),
-        values=("open", "paid"),
-        moves=_from("open", "paid"),
-        kept=("paid",),
+        values=("open", "held", "paid", "canceled"),
+        moves=_from("open", "held", "paid", "canceled") | _from("held", "paid", "canceled"),
+        kept=("held", "paid"),
     ),
     Status(
         table="intents",
@@ -214,6 +214,19 @@ async def test_a_buried_intent_does_not_begin_anew(store: SqliteStore):
     assert not await fine(store, "UPDATE intents SET open = 1")
     assert not await fine(store, "UPDATE intents SET open = 1, buried = 0")
     assert await fine(store, "UPDATE intents SET saved = x'01'")
+
+
+async def test_a_held_invoice_is_paid_with_its_preimage_and_keeps_it(store: SqliteStore):
+    assert await fine(
+        store,
+        "INSERT INTO invoices (hash, n, preimage, secret, text, token, created, expires, state)"
+        " VALUES (x'01', 1, x'', x'', '', x'', 0, 0, 'held')",
+    )
+    assert not await fine(store, "UPDATE invoices SET state = 'paid'")
+    assert await fine(store, "UPDATE invoices SET state = 'paid', preimage = x'02'")
+    assert store.rows("SELECT key, preimage FROM known") == [(b"\1", b"\2")]
+    assert not await fine(store, "UPDATE invoices SET preimage = x'03'")
+    assert not await fine(store, "UPDATE invoices SET preimage = x''")
 
 
 async def test_a_known_preimage_stays_known(store: SqliteStore):

@@ -326,7 +326,7 @@ def test_a_maze_made_to_be_slow_is_answered() -> None:
         join(graph, 2 * place, 10 + place, 11 + place, toll(weight, 0, 0))
         join(graph, 2 * place + 1, 10 + place, 11 + place, toll(0, 0, weight))
     limit = 900 + 2 ** (streets - 1)
-    found = route(graph, target=node(10 + streets), own_channels=[own(100, 10)], max_expiry_delta=limit)
+    found = route(graph, target=node(10 + streets), own_channels=[own(100, 10)], max_expiry_delta=limit, max_hops=20)
     assert found.expiry_delta <= limit
 
 

@@ -194,10 +194,17 @@ def payload_on(next_channel: ChannelId, amount: int = 100, expiry: int = OUT_EXP
     return payload.encode(ForwardPayload(next_channel=next_channel, amount=Amount(amount), expiry=Timestamp(expiry)))
 
 
-def payload_here(amount: int = 100, total: int = 100, expiry: int = IN_EXPIRY, secret: bytes = SECRET) -> bytes:
-    return payload.encode(
-        FinalPayload(amount=Amount(amount), expiry=Timestamp(expiry), payment_secret=secret, total=Amount(total))
+def payload_here(
+    amount: int = 100, total: int = 100, expiry: int = IN_EXPIRY, secret: bytes = SECRET, preimage: bytes = b""
+) -> bytes:
+    told = FinalPayload(
+        amount=Amount(amount),
+        expiry=Timestamp(expiry),
+        payment_secret=secret,
+        total=Amount(total),
+        preimage=preimage,
     )
+    return payload.encode(told)
 
 
 def packet_on(next_channel: ChannelId, amount: int = 100, expiry: int = OUT_EXPIRY, key: LockKey = KEY) -> onion.Built:
@@ -231,15 +238,30 @@ def pair_of(key_a: Key, key_b: Key, nonce: int, deposits: tuple[int, int]) -> Bo
 
 @contextmanager
 def hub(
-    nursery: trio.Nursery, path: Path | str = ":memory:", *, load: tuple[Node, Node] | None = None
+    nursery: trio.Nursery,
+    path: Path | str = ":memory:",
+    *,
+    load: tuple[Node, Node] | None = None,
+    keysend: bool = False,
+    cost: int = 0,
 ) -> Iterator[Hub]:
-    """`load`: payer and payee of an earlier hub on the same file; else both channels are new."""
+    """`load`: payer and payee of an earlier hub on the same file; else both channels are new. `keysend`: whether
+    payments without an invoice are taken; `cost`: of resolving a lock."""
     journal: list[str] = []
     clock = [int(START)]
     store = Journal(path, journal)
     world = World(network=network("dev"), clock=lambda: clock[0], max_head_age=Seconds(30), fault=None)
     book = Book(store, world, nursery)
-    desk = Desk(book, store, world, NODE_KEY, policy=lambda _: POLICY, max_expiry=MAX_EXPIRY)
+    desk = Desk(
+        book,
+        store,
+        world,
+        NODE_KEY,
+        policy=lambda _: POLICY,
+        max_expiry=MAX_EXPIRY,
+        costs=lambda _: Amount(cost),
+        keysend=keysend,
+    )
     book.arrivals, book.payer = desk, Silent()
     if load is None:
         first = pair_of(PAYER_KEY, FORWARDER_KEY, 1, (2_000, 1_000))

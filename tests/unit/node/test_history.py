@@ -28,14 +28,16 @@ async def lengthen(service: Service, text: str, first: int, count: int) -> None:
     rows = "WITH RECURSIVE g(x) AS (SELECT ? UNION ALL SELECT x + 1 FROM g WHERE x + 1 < ?) INSERT INTO "
     some, amount = (first, first + count), wide(7)
     batch.add(
-        f"{rows} payments SELECT randomblob(32), x + 1, ?, zeroblob(20), x'', ?, ?, ?, 0, 1, 'succeeded', x'05', '', "
-        "'', ? + x, ? + x FROM g",
+        f"{rows} payments (hash, n, invoice, token, payee, amount, fee, max_fee, give_up, hops, state, preimage, code, "
+        "text, at, settled_at) "
+        "SELECT randomblob(32), x + 1, ?, zeroblob(20), x'', ?, ?, ?, 0, 1, 'succeeded', x'05', '', '', ? + x, ? + x "
+        "FROM g",
         *(*some, text, amount, wide(0), wide(0), START, START),
     )
     for state, number in (("paid", 2), ("open", 3)):
         batch.add(
-            f"{rows} invoices SELECT randomblob(32), 2 * x + ?, x'05', x'', ?, zeroblob(20), ?, 0, ? + x, ?, ?, ? + x "
-            "FROM g",
+            f"{rows} invoices (hash, n, preimage, secret, text, token, amount, created, expires, state, received, "
+            "paid_at) SELECT randomblob(32), 2 * x + ?, x'05', x'', ?, zeroblob(20), ?, 0, ? + x, ?, ?, ? + x FROM g",
             *(*some, number, text, amount, START, state, amount, START),
         )
     batch.add(

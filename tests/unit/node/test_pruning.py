@@ -58,15 +58,19 @@ async def invoices(store: SqliteStore, state: str, expires: int, first: int, cou
     await store.commit(batch)
 
 
-async def test_invoices_that_expired_unpaid_go_after_a_while(nursery: trio.Nursery):
+async def test_invoices_that_expired_unpaid_or_were_canceled_go_after_a_while(nursery: trio.Nursery):
     with hub(nursery) as node:
         pruning = late(node)
         await invoices(node.store, "open", LONG_AGO, 1, 2 * FEW + 1)
         await invoices(node.store, "open", LATELY, 1_001, 1)
         await invoices(node.store, "open", NOW + 1, 1_002, 1)
         await invoices(node.store, "paid", LONG_AGO, 1_003, 1)
+        await invoices(node.store, "canceled", LONG_AGO, 1_004, 1)
+        await invoices(node.store, "canceled", LATELY, 1_005, 1)
+        await invoices(node.store, "held", LONG_AGO, 1_006, 1)
         assert [await pruning.bite() for _ in range(3)] == [True, True, False]
-        assert node.store.rows("SELECT n FROM invoices ORDER BY n") == [(1_001,), (1_002,), (1_003,)]
+        left = [n for (n,) in node.store.rows("SELECT n FROM invoices ORDER BY n")]
+        assert left == [1_001, 1_002, 1_003, 1_005, 1_006]
 
 
 async def test_a_clock_of_ours_that_is_ahead_makes_nothing_forgotten(nursery: trio.Nursery):

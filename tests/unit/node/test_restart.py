@@ -20,10 +20,12 @@ from tests.unit.node.hub import KEY, PREIMAGE, Hub, hub, packet_here, packet_on,
 
 
 @asynccontextmanager
-async def life(path: Path, peers: tuple[Node, Node] | None = None, *, desk: bool = True) -> AsyncIterator[Hub]:
+async def life(
+    path: Path, peers: tuple[Node, Node] | None = None, *, desk: bool = True, keysend: bool = False
+) -> AsyncIterator[Hub]:
     """The forwarder from one start to a death at the end of the block; what is not saved by then is gone."""
     async with trio.open_nursery() as nursery:
-        with hub(nursery, path, load=peers) as node:
+        with hub(nursery, path, load=peers, keysend=keysend) as node:
             if peers is None:
                 saved = Batch()
                 for leg in node.legs:

@@ -19,9 +19,10 @@ from channeld.node.config import Config
 from channeld.node.payments import Payments
 from channeld.node.pruning import KEPT_ANSWERS, Pruning
 from channeld.node.service import Service
+from channeld.storage.store import Batch
 from channeld.wire.address import HostPort
 from routing.graph import Graph
-from tests.roles import DOMAIN
+from tests.roles import DOMAIN, START, lock_key, preimage
 from tests.unit.node.hub import FORWARDER_KEY, NODE_KEY, Hub, hub, start
 
 
@@ -45,51 +46,56 @@ class Talking:
                 leg.deliver()
 
 
+def service_of(node: Hub, place: Path, seed: int = 1) -> Service:
+    """The calls of a node that stands there, without its chain, lines and towers. `seed`: of its chance."""
+    numbers = count(seed)
+
+    def randomness(length: int) -> bytes:
+        return keccak(next(numbers).to_bytes(4, "big"))[:length]
+
+    payments = Payments(
+        node.book,
+        node.store,
+        node.world,
+        Graph(),
+        domain=DOMAIN,
+        us=NODE_KEY.public,
+        randomness=randomness,
+        nursery=node.nursery,
+    )
+    return Service(
+        config=Config(
+            data_dir=place,
+            network=replace(network("dev"), manager=DOMAIN.manager, registry=Address(b"\6" * 20)),
+            socket=place / "rpc.sock",
+            rpc=("http://127.0.0.1:8545",),
+        ),
+        book=node.book,
+        store=node.store,
+        world=node.world,
+        lines=cast(Any, None),
+        openings=cast(Any, None),
+        payments=payments,
+        desk=node.desk,
+        guard=cast(Any, None),
+        reserve=cast(Any, None),
+        gossip=cast(Any, NoHints()),
+        towers=cast(Any, None),
+        account_key=FORWARDER_KEY,
+        node_key=NODE_KEY,
+        domain=DOMAIN,
+        randomness=randomness,
+        listen=HostPort(host="127.0.0.1", port=1),
+        stop_=trio.Event(),
+    )
+
+
 @pytest.fixture
 async def service(nursery: trio.Nursery, tmp_path: Path) -> AsyncIterator[Service]:
     with hub(nursery) as node:
         await start(node)
         nursery.start_soon(Talking(node).run)
-        numbers = count(1)
-
-        def randomness(length: int) -> bytes:
-            return keccak(next(numbers).to_bytes(4, "big"))[:length]
-
-        payments = Payments(
-            node.book,
-            node.store,
-            node.world,
-            Graph(),
-            domain=DOMAIN,
-            us=NODE_KEY.public,
-            randomness=randomness,
-            nursery=nursery,
-        )
-        yield Service(
-            config=Config(
-                data_dir=tmp_path,
-                network=replace(network("dev"), manager=DOMAIN.manager, registry=Address(b"\6" * 20)),
-                socket=tmp_path / "rpc.sock",
-                rpc=("http://127.0.0.1:8545",),
-            ),
-            book=node.book,
-            store=node.store,
-            world=node.world,
-            lines=cast(Any, None),
-            openings=cast(Any, None),
-            payments=payments,
-            desk=node.desk,
-            guard=cast(Any, None),
-            reserve=cast(Any, None),
-            gossip=cast(Any, NoHints()),
-            towers=cast(Any, None),
-            account_key=FORWARDER_KEY,
-            node_key=NODE_KEY,
-            domain=DOMAIN,
-            randomness=randomness,
-            listen=HostPort(host="127.0.0.1", port=1),
-            stop_=trio.Event(),
-        )
+        yield service_of(node, tmp_path)
 
 
 async def invoice(
@@ -106,6 +112,82 @@ async def test_an_invoice_made_twice_under_one_key_is_one(service: Service):
         await invoice(service, 6, key="k")
     assert told.value.code == "idempotency_conflict"
     assert await invoice(service) != first
+
+
+async def hold_invoice(service: Service, number: int = 7, hold: int | None = None, key: str | None = None) -> Any:
+    return await service.make_invoice(
+        token="native",
+        amount=5,
+        description="a swap",
+        expiry=600,
+        payment_hash=lock_key(number),
+        hold_time=hold,
+        idempotency_key=key,
+    )
+
+
+async def test_an_invoice_for_a_hash_of_the_callers_asks_for_time_and_knows_no_preimage(service: Service):
+    made, longer = await hold_invoice(service), await hold_invoice(service, 8, 86_400)
+    final = service.config.network.final_delta
+    assert (made["payment_hash"], made["hold_time"]) == (f"0x{lock_key(7).hex()}", 3_600)
+    assert service.payments.read(made["invoice"]).min_final_delta == final + 3_600
+    assert service.payments.read(longer["invoice"]).min_final_delta == final + 86_400
+    assert service.store.rows("SELECT preimage FROM invoices") == [(b"",), (b"",)]
+    found = await service.lookup_invoice(payment_hash=lock_key(7))
+    assert (found["state"], found["preimage"], found["settle_by"]) == ("open", None, None)
+    assert found == made
+
+
+async def test_a_hash_has_one_invoice(service: Service):
+    """Also for two calls at the same moment; under one idempotency key they are one call."""
+    told: list[str] = []
+
+    async def make() -> None:
+        try:
+            told.append((await hold_invoice(service))["state"])
+        except Refused as fault:
+            told.append(fault.code)
+
+    async with trio.open_nursery() as callers:
+        callers.start_soon(make)
+        callers.start_soon(make)
+    assert sorted(told) == ["invoice_exists", "open"]
+    first, again = await hold_invoice(service, 8, key="k"), await hold_invoice(service, 8, key="k")
+    assert first == again
+    with pytest.raises(Refused) as conflict:
+        await hold_invoice(service, 8, 700, key="k")
+    assert conflict.value.code == "idempotency_conflict"
+
+
+@pytest.mark.parametrize("known", ["here", "on chain"])
+async def test_no_invoice_for_a_preimage_that_others_may_know(service: Service, known: str):
+    if known == "here":
+        batch = Batch()
+        batch.add("INSERT INTO preimages VALUES (?, ?)", lock_key(7), preimage(7))
+        await service.store.commit(batch)
+    else:
+        service.world.registered[lock_key(7)] = START
+    with pytest.raises(Refused) as told:
+        await hold_invoice(service)
+    assert told.value.code == "invoice_exists"
+
+
+async def test_what_is_not_held_has_no_time_to_hold_it(service: Service):
+    with pytest.raises(Malformed):
+        await service.make_invoice(
+            token="native", amount=5, description="", expiry=600, hold_time=60, idempotency_key=None
+        )
+    assert service.store.rows("SELECT * FROM invoices") == []
+
+
+async def test_a_canceled_invoice_is_shown_as_that_however_late(service: Service):
+    made = await invoice(service)
+    hash_ = bytes.fromhex(made["payment_hash"][2:])
+    told = await service.cancel_invoice(payment_hash=hash_)
+    assert told["state"] == "canceled" and told == await service.lookup_invoice(payment_hash=hash_)
+    with pytest.raises(Refused) as refused:
+        await service.settle_invoice(preimage=preimage(7))
+    assert refused.value.code == "unknown_invoice"
 
 
 async def test_the_newest_answers_are_kept_and_the_oldest_forgotten_but_those_that_last(service: Service):

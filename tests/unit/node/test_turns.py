@@ -447,7 +447,7 @@ async def test_an_invoice_is_open_again_when_the_turn_that_paid_it_is_not_saved(
     node.into.actor.post(pay(7), writes=bad())
     await node.quiet()
     told = node.desk.invoice(KEY)
-    assert node.into.actor.broken and told is not None and not told.paid
+    assert node.into.actor.broken and told is not None and told.open
     assert node.store.rows("SELECT state FROM invoices") == [("open",)]
 
 
