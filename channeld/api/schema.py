@@ -18,6 +18,7 @@ from typing import Any, Final
 from channeld.api.faults import FAULTS, Fault, Number, number_of
 from channeld.api.kinds import Anything, Choice, Field, Flag, Hex, Json, Kind, Many, Maybe, Record, Text, Units, Whole
 from channeld.base.errors import Malformed
+from channeld.base.units import MAX_AMOUNT
 
 __all__ = [
     "FAULTS",
@@ -281,6 +282,15 @@ PLAN: Final = _record(
     _one("chance_ppm", Whole(most=1_000_000), "how likely all parts arrive at once, as far as was learned; millionths"),
     _one("parts", Many(of=PART), "sent at the same time, all or nothing"),
 )
+LEARNED: Final = _record(
+    "Learned",
+    _one("channel_id", HASH),
+    _one("capacity", Units(most=2 * MAX_AMOUNT), "of both sides together, when it was learned"),
+    _one("least", Units(most=2 * MAX_AMOUNT), "side a had at least this"),
+    _one("most", Units(most=2 * MAX_AMOUNT), "and at most this"),
+    _one("at", TIME, "when it was learned; it fades"),
+)
+LEARNED_VERSION: Final = _default("version", Whole(least=1, most=1), 1, "of the form of `channels`")
 TOWER_INFO: Final = _record(
     "OurTower",
     _one("node_id", NODE_ID),
@@ -485,6 +495,27 @@ NODE: Final = Schema(
             errors=(
                 *("invoice_malformed", "invoice_own", "invoice_wrong_chain", "amount_required", "amount_fixed"),
                 *("insufficient_balance", "no_route", "fee_budget"),
+            ),
+        ),
+        Method(
+            name="export_liquidity",
+            help="What payments have taught of others' balances, in the order of channel ids; of public channels only.",
+            params=(CURSOR, _default("limit", Whole(least=1, most=2_000), 1_000, "how many channels")),
+            result=_record("Liquidity", LEARNED_VERSION, _one("channels", Many(of=LEARNED, most=2_000)), NEXT),
+        ),
+        Method(
+            name="import_liquidity",
+            help="Take over what another payer has learned, where it says more by now than what is known; all or none.",
+            params=(
+                LEARNED_VERSION,
+                _one("channels", Many(of=LEARNED, most=2_000)),
+                _default("check", Flag(), False, "only say what would be taken over"),
+            ),
+            result=_record(
+                "LiquidityTaken",
+                _one("taken", Whole(), "channels of which it said more"),
+                _one("kept", Whole(), "channels of which we knew as much"),
+                _one("unknown", Whole(), "passed over: no public channel we know"),
             ),
         ),
         Method(

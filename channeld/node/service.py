@@ -24,7 +24,7 @@ from channeld.base.keys import Key, sha256
 from channeld.base.units import NATIVE, Address, Amount, ChannelId, LockKey, NodeId, PaymentId, Preimage, Seconds
 from channeld.core.channel import Phase
 from channeld.core.events import CloseAlone, Leave, Pay
-from channeld.node import shown
+from channeld.node import learning, shown
 from channeld.node.config import Config
 from channeld.node.forwarding import Desk
 from channeld.node.gossip import Gossip
@@ -459,6 +459,14 @@ class Service:
             )
             found |= {id_: (state, version) for id_, state, version in rows}
         return found
+
+    async def export_liquidity(self, *, cursor: str | None, limit: int) -> Json:
+        return learning.page(self.payments.liquidity, cursor, limit)
+
+    async def import_liquidity(self, *, version: int, channels: Sequence[Mapping[str, Any]], check: bool) -> Json:
+        del version  # there is one
+        graph = self.gossip.known.graph
+        return learning.take(self.payments.liquidity, graph, channels, self.world.now, only_say=check)
 
     async def lookup_payment(self, *, id: bytes) -> Json:
         if len(id) == 32:
