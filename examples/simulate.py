@@ -4,7 +4,8 @@
 
 Every channel has a balance that nobody but its ends knows, and strangers keep moving them. One payer pays many payees,
 small, medium and large amounts, by each of several ways of choosing a route; each way meets the same network, the same
-payments and the same chance. A payment is tried until it arrives, no way is left, or ten attempts have failed; what
+payments and the same chance. (`beside` asks several ways at the same moment, over the very same balances; the benchmark
+does.) A payment is tried until it arrives, no way is left, or ten attempts have failed; what
 came back is learned from by those that learn. Everything runs in this process, on `routing` itself; nothing is on a
 chain.
 
@@ -18,9 +19,9 @@ import random
 import sys
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from math import prod, sqrt
 from pathlib import Path
 from typing import Any, Final
@@ -146,18 +147,31 @@ def _by(ask: Ask, graph: Graph, liquidity: Liquidity) -> tuple[Route, ...]:
     return (alone(graph, replace(ask, liquidity=liquidity)),)
 
 
+@lru_cache(maxsize=len(SIZES))
+def _carrying(graph: Graph, amount: Amount) -> dict[NodeId, list[Edge]]:
+    """Into each node, the directions that can carry an amount and a hundredth for fees; the graph stays as it is."""
+    into: dict[NodeId, list[Edge]] = defaultdict(list)
+    for target in graph.nodes(TOKEN):
+        into[target] = [one for one in graph.edges_into(target, TOKEN) if one.carries(Amount(amount * 101 // 100))]
+    return into
+
+
 def shortest(ask: Ask, graph: Graph, _: Sequence[Route] = ()) -> tuple[Route, ...]:
-    """The fewest hops that can carry the amount, backwards from the payee."""
+    """The fewest hops that can carry the amount, backwards from the payee; within the same limit on fees as others."""
+    into = _carrying(graph, ask.amount)
     own = {one.peer: one for one in ask.own_channels if one.spendable > ask.amount * 1.01}
     ways: dict[NodeId, tuple[Edge, ...]] = {ask.target: ()}
     queue = deque([ask.target])
     while queue:
         at = queue.popleft()
         if at in own:
-            return (route_over(own[at], ways[at][::-1], ask.amount, ask.source, ask.final_expiry_delta),)
-        for edge in graph.edges_into(at, ask.token):
+            route = route_over(own[at], ways[at][::-1], ask.amount, ask.source, ask.final_expiry_delta)
+            if route.fee > ask.max_fee:
+                raise NoRoute("fee_budget", "the shortest way is too dear")
+            return (route,)
+        for edge in into[at]:
             bad = (edge.channel_id, edge.side) in ask.exclude or edge.source == ask.source
-            if edge.source not in ways and not bad and edge.carries(Amount(ask.amount * 101 // 100)):
+            if edge.source not in ways and not bad:
                 ways[edge.source] = (*ways[at], edge)
                 queue.append(edge.source)
     raise NoRoute("no_route", "no way")
@@ -216,19 +230,10 @@ class Run:
     def pay(self, payee: NodeId, amount: int, now: Timestamp) -> Paid:
         paid, left, stand = Paid(), amount, list[Route]()
         exclude: set[Direction] = set()
+        whole = self._ask(payee, amount, now)
         while paid.attempts < MAX_ATTEMPTS and left:
-            ask = Ask(
-                source=self.payer,
-                target=payee,
-                token=TOKEN,
-                amount=Amount(left),
-                final_expiry_delta=EXPIRY,
-                own_channels=self.world.own(self.channels),
-                max_fee=Amount(amount // 20 + 10_000),
-                now=now,
-                exclude=frozenset(exclude),
-                liquidity=self.chooser.liquidity,
-            )
+            own = self.world.own(self.channels)
+            ask = replace(whole, amount=Amount(left), own_channels=own, exclude=frozenset(exclude))
             began = time.perf_counter()
             try:
                 routes = self.chooser.choose(ask, self.graph, stand)
@@ -253,6 +258,30 @@ class Run:
                 self._each(route.hops[1:], self.chooser.liquidity.carried, now)
         return paid
 
+    def would(self, payee: NodeId, amount: int, now: Timestamp) -> bool:
+        """Whether the first attempt of a payment would arrive; nothing is paid and nothing learned."""
+        try:
+            routes = self.chooser.choose(self._ask(payee, amount, now), self.graph, ())
+        except NoRoute:
+            return False
+        bound = [route for route in routes if self.world.lock(route) is None]
+        for route in bound:
+            self.world.release(route, paid=False)
+        return len(bound) == len(routes)
+
+    def _ask(self, payee: NodeId, amount: int, now: Timestamp) -> Ask:
+        return Ask(
+            source=self.payer,
+            target=payee,
+            token=TOKEN,
+            amount=Amount(amount),
+            final_expiry_delta=EXPIRY,
+            own_channels=self.world.own(self.channels),
+            max_fee=Amount(amount // 20 + 10_000),
+            now=now,
+            liquidity=self.chooser.liquidity,
+        )
+
     def _try(self, route: Route, exclude: set[Direction], now: Timestamp) -> bool:
         thought = prod(
             self.chooser.liquidity.chance(hop.direction, hop.amount, hop.capacity, now) for hop in route.hops[1:]
@@ -272,7 +301,7 @@ class Run:
                 learn(hop.direction, hop.amount, hop.capacity, now)
 
 
-def payments(graph: Graph, count: int, seed: int) -> Iterator[tuple[NodeId, str]]:
+def payments(count: int, seed: int) -> Iterator[tuple[NodeId, str]]:
     """Payees and sizes, by turns."""
     chance = random.Random(seed)
     reachable = [payee for _, payee in lightning.pairs()]
@@ -281,12 +310,15 @@ def payments(graph: Graph, count: int, seed: int) -> Iterator[tuple[NodeId, str]
 
 
 def payer_of(graph: Graph, seed: int) -> NodeId:
-    """A node with some channels, not a hub."""
+    """A node with some channels, not a hub, and three that hold a large payment and more."""
+    enough = SIZES["large"] * 11 // 10
     degree: dict[NodeId, int] = defaultdict(int)
+    ample: dict[NodeId, int] = defaultdict(int)
     for channel in graph.channels():
-        degree[channel.node_a] += 1
-        degree[channel.node_b] += 1
-    some = sorted(node for node, _ in lightning.pairs() if 5 <= degree[node] <= 30)
+        for node in (channel.node_a, channel.node_b):
+            degree[node] += 1
+            ample[node] += channel.capacity >= enough
+    some = sorted(node for node, _ in lightning.pairs() if 5 <= degree[node] <= 30 and ample[node] >= 3)
     return random.Random(seed).choice(some)
 
 
@@ -294,18 +326,58 @@ def simulate(
     graph: Graph, count: int, seed: int, name: str, spread: str = "even", tell: Callable[[int], None] = lambda _: None
 ) -> tuple[dict[str, list[Paid]], list[Guess]]:
     """What became of each payment by size, and of each attempt, with the chooser of that name."""
-    payer = payer_of(graph, seed)
-    channels = lightning.own_channels(graph, payer)
-    world = World(graph, payer, random.Random(seed), spread)
-    run = Run(graph, world, payer, choosers()[name], channels)
+    run = _run(graph, seed, name, spread)
     found: dict[str, list[Paid]] = {size: [] for size in SIZES}
-    for number, (payee, size) in enumerate(payments(graph, count, seed)):
-        if payee != payer:
+    for number, (payee, size) in enumerate(payments(count, seed)):
+        if payee != run.payer:
             found[size].append(run.pay(payee, SIZES[size], Timestamp(NOW + GAP * number)))
-        world.drift()
-        _refill(world, channels)
+        run.world.drift()
+        _refill(run.world, run.channels)
         tell(number)
     return found, run.guesses
+
+
+def beside(graphs: Mapping[str, Graph], count: int, seed: int, spread: str = "even") -> dict[str, list[set[str]]]:
+    """Of each payment by size, by which choosers its first attempt would arrive. The payments are made by `learning`,
+    so all of them meet the same pairs, balances and history.
+
+    Args:
+        graphs: the choosers and the network, for each an own one as it keeps what it was led by.
+    """
+    run = _run(graphs["learning"], seed, "learning", spread)
+    others = {
+        name: Run(graph, run.world, run.payer, choosers()[name], run.channels)
+        for name, graph in graphs.items()
+        if name != "learning"
+    }
+    found: dict[str, list[set[str]]] = {size: [] for size in SIZES}
+    for number, (payee, size) in enumerate(payments(count, seed)):
+        if payee != run.payer:
+            asked = payee, SIZES[size], Timestamp(NOW + GAP * number)
+            arrives = {name for name, other in others.items() if other.would(*asked)}
+            found[size].append(arrives | ({"learning"} if run.pay(*asked).first else set()))
+        run.world.drift()
+        _refill(run.world, run.channels)
+    return found
+
+
+def guesses(graph: Graph, count: int, seed: int, spread: str = "even") -> list[Guess]:
+    """Of payments of any size, medium to twice large, by `learning`: how likely each attempt was thought, and whether
+    it arrived. Between the sizes, so that no chance is rare."""
+    run, chance = _run(graph, seed, "learning", spread), random.Random(seed)
+    for number, (payee, _) in enumerate(payments(count, seed)):
+        if payee != run.payer:
+            amount = round(SIZES["medium"] * (2 * SIZES["large"] / SIZES["medium"]) ** chance.random())
+            run.pay(payee, amount, Timestamp(NOW + GAP * number))
+        run.world.drift()
+        _refill(run.world, run.channels)
+    return run.guesses
+
+
+def _run(graph: Graph, seed: int, name: str, spread: str) -> Run:
+    payer = payer_of(graph, seed)
+    world = World(graph, payer, random.Random(seed), spread)
+    return Run(graph, world, payer, choosers()[name], lightning.own_channels(graph, payer))
 
 
 def _refill(world: World, channels: Sequence[OwnChannel]) -> None:
@@ -326,6 +398,14 @@ def interval(hits: int, of: int, z: float = 1.96) -> tuple[float, float]:
     share = hits / of
     middle, wide = share + z * z / (2 * of), z * sqrt(share * (1 - share) / of + z * z / (4 * of * of))
     return (middle - wide) / (1 + z * z / of), (middle + wide) / (1 + z * z / of)
+
+
+def difference(wins: int, losses: int, of: int, z: float = 1.96) -> tuple[float, float, float]:
+    """Of pairs that were tried both ways: by how much the share of the one is above that of the other, and its 95 %
+    interval. Only pairs count in which just one arrived (McNemar); losses and wins have the variance of counts."""
+    gain = (wins - losses) / of
+    wide = z * sqrt(max(wins + losses, 1) - (wins - losses) ** 2 / of) / of
+    return gain - wide, gain, gain + wide
 
 
 def deciles(guesses: Sequence[Guess]) -> list[tuple[float, float, int]]:

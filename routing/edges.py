@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Final
 
 from channeld.base.units import Amount, ChannelId, NodeId, Side
-from routing.fees import Policy
+from routing.fees import Policy, stricter
 
 Direction = tuple[ChannelId, Side]
 """One way through a channel: from the node on this side to the other."""
+Terms = Mapping[Direction, Policy]
+"""What nodes have told a payer of directions beside gossip: it holds where it is stricter."""
+NO_TERMS: Final[Terms] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +40,11 @@ class Edge:
             and policy.min_lock <= amount <= policy.max_lock
             and (self.capacity is None or amount <= self.capacity)
         )
+
+    def under(self, terms: Terms) -> Edge:
+        """The same direction, asking what it is known to ask besides."""
+        told = terms.get((self.channel_id, self.side))
+        return self if told is None or self.policy is None else replace(self, policy=stricter(self.policy, told))
 
 
 def hint_edges(way: Sequence[tuple[NodeId, ChannelId, Policy]], payee: NodeId) -> tuple[Edge, ...]:

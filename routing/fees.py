@@ -8,7 +8,7 @@ channel it pays *out* of. The payer's own hop is free. Everything is integers; r
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from channeld.base.units import MAX_AMOUNT, Amount, Seconds, Timestamp
@@ -51,6 +51,25 @@ class Policy:
     def fee(self, amount: Amount) -> Amount:
         """What the node keeps when `amount` leaves it under this policy."""
         return fee(amount, base=self.fee_base, per_million=self.fee_ppm)
+
+
+def stricter(one: Policy, other: Policy) -> Policy:
+    """What satisfies both, under the later timestamp: dear as the dearer in each part of the fee, slow as the slower,
+    and for locks that both take. Disabled if either is, or if no lock is taken by both.
+
+    Never cheaper than either, so what was worked out for one of them as the least that a hop costs still is.
+    """
+    least, most = max(one.min_lock, other.min_lock), min(one.max_lock, other.max_lock)
+    return replace(
+        one,
+        fee_base=max(one.fee_base, other.fee_base),
+        fee_ppm=max(one.fee_ppm, other.fee_ppm),
+        expiry_delta=max(one.expiry_delta, other.expiry_delta),
+        min_lock=min(least, most),
+        max_lock=most,
+        disabled=one.disabled or other.disabled or least > most,
+        timestamp=max(one.timestamp, other.timestamp),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

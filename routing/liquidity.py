@@ -67,6 +67,12 @@ class Belief:
         most = max(0, capacity - _faded(self.capacity - self.most, age))  # what was paid in may be on either side
         return min(least, most), most
 
+    def weight(self, now: Timestamp) -> float:
+        """How much it says by now: nearly 1 that the balance is known, 0 nothing; 0 too if the capacity is unknown."""
+        if self.capacity is None or self.most is None:
+            return 0.0
+        return left(now - self.at) * (1 - (self.most - self.least + 1) / (self.capacity + 1))
+
 
 class Liquidity:
     """The memory of a payer, bounded: what was learned longest ago goes first. Mutable; one owner.
@@ -116,7 +122,21 @@ class Liquidity:
         at_most = amount - 1 if most is None else min(most, amount - 1)
         self._learn(direction, capacity, now, least if least <= at_most else 0, max(0, at_most))
 
+    def told(self, channel_id: ChannelId, belief: Belief) -> None:
+        """Another payer has learned this; whether it is `news` was asked before."""
+        self._keep(channel_id, belief)
+
     # -- asked
+
+    @property
+    def room(self) -> int:
+        """Of how many channels more something can be known before the oldest are forgotten."""
+        return self._max_channels - len(self._beliefs)
+
+    def news(self, channel_id: ChannelId, belief: Belief, now: Timestamp) -> bool:
+        """Whether what another payer has learned says more by now than what is known here."""
+        known = self._beliefs.get(channel_id)
+        return belief.weight(now) > (0.0 if known is None else known.weight(now))
 
     def chance(self, direction: Direction, amount: Amount, capacity: Amount | None, now: Timestamp) -> float:
         """How likely the sender of this direction has `amount`, `LEAST` .. 1; never rises as `amount` grows.

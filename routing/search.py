@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from channeld.base.errors import Broken, Refused
 from channeld.base.units import MAX_AMOUNT, Address, Amount, ChannelId, NodeId, Seconds, Side, Timestamp
-from routing.edges import Direction, Edge
+from routing.edges import NO_TERMS, Direction, Edge, Terms
 from routing.fees import price
 from routing.graph import Graph
 from routing.liquidity import Liquidity
@@ -101,6 +101,7 @@ def find_route(
     hints: Sequence[Edge] = (),
     exclude: AbstractSet[Direction] = frozenset(),
     short: Mapping[Direction, Amount] = NO_LIMITS,
+    terms: Terms = NO_TERMS,
     max_hops: int = MAX_HOPS,
     max_expiry_delta: Seconds = MAX_LOCK_TIME,
     liquidity: Liquidity | None = None,
@@ -117,6 +118,7 @@ def find_route(
         hints: from the invoice, edges that lead to the payee or to one another.
         exclude: directions not to be used.
         short: directions, and what they are known not to carry: less may still go there.
+        terms: what directions ask besides what gossip or their hints say.
         max_hops: locks in the route, the payer's own included.
         max_expiry_delta: longest time the payer's own lock may run, seconds.
         liquidity: what earlier tries taught.
@@ -135,10 +137,13 @@ def find_route(
     limits = Limits(fee=max_fee, hops=max_hops, expiry=max_expiry_delta)
     question = source, target, amount, final_expiry_delta, limits, frozenset(exclude), _frozen(short), tuple(hints)
     known = graph.flat(token)
-    told = None if known is None else known.answers.get(question, own, liquidity, now)
+    remembers = known is not None and not terms
+    told = known.answers.get(question, own, liquidity, now) if known is not None and remembers else None
     if told is not None:
         return told
-    ways = Ways(graph, source, target, token, amount, final_expiry_delta, own, hints, exclude, short, liquidity, now)
+    ways = Ways(
+        graph, source, target, token, amount, final_expiry_delta, own, hints, exclude, short, terms, liquidity, now
+    )
     if not ways.knows_payee():
         raise NoRoute("unknown_payee", f"nobody has announced a way to {target.hex()} in this token")
     if not ways.own:
@@ -151,7 +156,7 @@ def find_route(
     if found.own is None:
         raise Broken("a route that does not begin with a channel of our own")
     route = route_over(found.own, found.edges[::-1], amount, source, final_expiry_delta, found.cost)
-    if known is not None:
+    if known is not None and remembers:
         public = tuple(edge for edge in found.edges if edge not in hints)
         known.answers.keep(question, own, liquidity, now, route, public)
     return route

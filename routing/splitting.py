@@ -19,7 +19,7 @@ from math import prod
 from typing import Final
 
 from channeld.base.units import Address, Amount, NodeId, Seconds, Timestamp
-from routing.edges import Direction, Edge
+from routing.edges import Direction, Edge, Terms
 from routing.flow import Arc, Flow, Plan
 from routing.graph import Flat, Graph
 from routing.liquidity import Liquidity
@@ -56,6 +56,7 @@ class Ask:
     hints: Sequence[Edge] = ()
     exclude: AbstractSet[Direction] = frozenset()
     short: Mapping[Direction, Amount] = field(default_factory=dict)
+    terms: Terms = field(default_factory=dict)
     max_hops: int = MAX_HOPS
     max_expiry_delta: Seconds = MAX_LOCK_TIME
     liquidity: Liquidity
@@ -117,6 +118,7 @@ def alone(graph: Graph, ask: Ask) -> Route:
         hints=ask.hints,
         exclude=ask.exclude,
         short=ask.short,
+        terms=ask.terms,
         max_hops=ask.max_hops,
         max_expiry_delta=ask.max_expiry_delta,
         liquidity=ask.liquidity,
@@ -181,7 +183,8 @@ class _Planner:
     def _hinted(self) -> list[Edge]:
         """One hint for each pair of nodes, the cheapest; none that leads through the payer."""
         best: dict[tuple[NodeId, NodeId], Edge] = {}
-        for edge in self._ask.hints:
+        for hint in self._ask.hints:
+            edge = hint.under(self._ask.terms)
             pair, policy = (edge.source, edge.target), edge.policy
             if policy is None or (edge.channel_id, edge.side) in self.closed or self._ask.source in pair:
                 continue
@@ -266,7 +269,7 @@ class _Planner:
         for arc in sorted(units):
             edge = known[arc] if arc < len(known) else self._hints[arc - len(known)]
             if edge is not None:
-                out[edge.source].append((edge, arc))
+                out[edge.source].append((edge.under(self._ask.terms), arc))
         for own, room in sorted(self._rooms().items(), key=lambda one: (-one[1], one[0].channel_id)):
             left, peer = room, self._number(own.peer)
             while left and firsts.get(peer):

@@ -34,7 +34,7 @@ import numpy as np
 from channeld.base.units import MAX_AMOUNT, Address, Amount, ChannelId, NodeId, Seconds, Side, Timestamp
 from routing.bounds import Bound, What, window
 from routing.cost import RISK, UNIT
-from routing.edges import Direction, Edge
+from routing.edges import Direction, Edge, Terms
 from routing.graph import Graph
 from routing.liquidity import Liquidity
 
@@ -112,6 +112,7 @@ class Ways:
         hints: Iterable[Edge],
         exclude: AbstractSet[Direction],
         short: Mapping[Direction, Amount],
+        terms: Terms,
         liquidity: Liquidity | None,
         now: Timestamp,
     ) -> None:
@@ -124,6 +125,7 @@ class Ways:
             into[hint.target].append(hint)
         self.source, self.target, self.amount, self.final_expiry_delta = source, target, amount, final_expiry_delta
         self.own, self.hints, self._exclude, self._short = dict(own), dict(into), exclude, short
+        self._terms = terms
         self.liquidity, self.now = liquidity, now
         self.closed = [*exclude, *(direction for direction, most in short.items() if amount >= most)]
         self._knows = graph.knows(target, token)
@@ -231,6 +233,8 @@ class Ways:
 
     def _over(self, label: Label, edge: Edge) -> Label | None:
         """The way that reaches `label` over `edge`, if the edge can carry it."""
+        if self._terms:  # stricter than the graph's, so the bounds still are
+            edge = edge.under(self._terms)
         policy, amount = edge.policy, label.amount
         direction = edge.channel_id, edge.side
         if policy is None or not edge.carries(amount) or policy.min_lock > self.amount or direction in self._exclude:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from channeld.api.kinds import Anything, Choice, Field, Flag, Hex, Kind, Many, Maybe, Record, Text, Units, Whole
+from channeld.base.units import MAX_AMOUNT
 
 
 def one(name: str, kind: Kind, help: str = "") -> Field:
@@ -200,6 +201,15 @@ PLAN: Final = record(
     one("chance_ppm", Whole(most=1_000_000), "how likely all parts arrive at once, as far as was learned; millionths"),
     one("parts", Many(of=PART), "sent at the same time, all or nothing"),
 )
+LEARNED: Final = record(
+    "Learned",
+    one("channel_id", HASH),
+    one("capacity", Units(most=2 * MAX_AMOUNT), "of both sides together, when it was learned"),
+    one("least", Units(most=2 * MAX_AMOUNT), "side a had at least this"),
+    one("most", Units(most=2 * MAX_AMOUNT), "and at most this"),
+    one("at", TIME, "when it was learned; it fades"),
+)
+LEARNED_VERSION: Final = default("version", Whole(least=1, most=1), 1, "of the form of `channels`")
 TOWER_INFO: Final = record(
     "OurTower",
     one("node_id", NODE_ID),

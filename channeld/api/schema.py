@@ -31,6 +31,8 @@ from channeld.api.records import (
     INVOICE,
     INVOICE_INFO,
     KEY,
+    LEARNED,
+    LEARNED_VERSION,
     LIMIT,
     MAX_HOLD,
     NEXT,
@@ -341,6 +343,27 @@ NODE: Final = Schema(
             errors=(
                 *("invoice_malformed", "invoice_own", "invoice_wrong_chain", "amount_required", "amount_fixed"),
                 *("insufficient_balance", "no_route", "fee_budget"),
+            ),
+        ),
+        Method(
+            name="export_liquidity",
+            help="What payments have taught of others' balances, in the order of channel ids; of public channels only.",
+            params=(CURSOR, default("limit", Whole(least=1, most=2_000), 1_000, "how many channels")),
+            result=record("Liquidity", LEARNED_VERSION, one("channels", Many(of=LEARNED, most=2_000)), NEXT),
+        ),
+        Method(
+            name="import_liquidity",
+            help="Take over what another payer has learned, where it says more by now than what is known; all or none.",
+            params=(
+                LEARNED_VERSION,
+                one("channels", Many(of=LEARNED, most=2_000)),
+                default("check", Flag(), False, "only say what would be taken over"),
+            ),
+            result=record(
+                "LiquidityTaken",
+                one("taken", Whole(), "channels of which it said more"),
+                one("kept", Whole(), "channels of which we knew as much"),
+                one("unknown", Whole(), "passed over: no public channel we know"),
             ),
         ),
         Method(

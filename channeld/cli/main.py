@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "pay": ("channeld.cli.pay:pay", "Pay an invoice."),
     "keysend": ("channeld.cli.pay:keysend", "Pay a node that has asked for nothing."),
     "route": ("channeld.cli.pay:route", "How a payment would go now; pays nothing."),
+    "routing": ("channeld.cli.routing:routing", "Export and import what payments have taught of others' balances."),
     "payments": ("channeld.cli.look:payments", "Payments made and received."),
     "tower": ("channeld.cli.tower:tower", "Run a watchtower, or let some guard this node."),
     "devchain": ("channeld.cli.chain:devchain", "Run a chain for development, with funded keys."),

@@ -248,6 +248,35 @@ class Plan(TypedDict):
     """Sent at the same time, all or nothing."""
 
 
+class Learned(TypedDict):
+    channel_id: str
+    capacity: str
+    """Of both sides together, when it was learned."""
+    least: str
+    """Side a had at least this."""
+    most: str
+    """And at most this."""
+    at: int
+    """When it was learned; it fades."""
+
+
+class Liquidity(TypedDict):
+    version: NotRequired[int]
+    """Of the form of `channels`."""
+    channels: list[Learned]
+    next: str | None
+    """Cursor of the next page, null at the end."""
+
+
+class LiquidityTaken(TypedDict):
+    taken: int
+    """Channels of which it said more."""
+    kept: int
+    """Channels of which we knew as much."""
+    unknown: int
+    """Passed over: no public channel we know."""
+
+
 class Transferred(TypedDict):
     ids: list[str]
     """In the order of the transfers."""
@@ -583,6 +612,29 @@ class AsyncNodeCalls(ABC):
         """
         return cast("Plan", await self.call("find_route", invoice=invoice, amount=amount, max_fee=max_fee))
 
+    async def export_liquidity(self, *, cursor: str | None = None, limit: int | None = None) -> Liquidity:
+        """What payments have taught of others' balances, in the order of channel ids; of public channels only.
+
+        Args:
+            cursor: `next` of the answer before
+            limit: how many channels (default 1000)
+        """
+        return cast("Liquidity", await self.call("export_liquidity", cursor=cursor, limit=limit))
+
+    async def import_liquidity(
+        self, *, version: int | None = None, channels: Sequence[Mapping[str, Any]], check: bool | None = None
+    ) -> LiquidityTaken:
+        """Take over what another payer has learned, where it says more by now than what is known; all or none.
+
+        Args:
+            version: of the form of `channels` (default 1)
+            channels: as the name says
+            check: only say what would be taken over (default False)
+        """
+        return cast(
+            "LiquidityTaken", await self.call("import_liquidity", version=version, channels=channels, check=check)
+        )
+
     async def send_transfers(
         self, *, channel_id: bytes | str, transfers: Sequence[Mapping[str, Any]], wait: bool | None = None
     ) -> Transferred:
@@ -904,6 +956,27 @@ class BlockingNodeCalls(ABC):
             max_fee: base units; left out: the setting
         """
         return cast("Plan", self.call("find_route", invoice=invoice, amount=amount, max_fee=max_fee))
+
+    def export_liquidity(self, *, cursor: str | None = None, limit: int | None = None) -> Liquidity:
+        """What payments have taught of others' balances, in the order of channel ids; of public channels only.
+
+        Args:
+            cursor: `next` of the answer before
+            limit: how many channels (default 1000)
+        """
+        return cast("Liquidity", self.call("export_liquidity", cursor=cursor, limit=limit))
+
+    def import_liquidity(
+        self, *, version: int | None = None, channels: Sequence[Mapping[str, Any]], check: bool | None = None
+    ) -> LiquidityTaken:
+        """Take over what another payer has learned, where it says more by now than what is known; all or none.
+
+        Args:
+            version: of the form of `channels` (default 1)
+            channels: as the name says
+            check: only say what would be taken over (default False)
+        """
+        return cast("LiquidityTaken", self.call("import_liquidity", version=version, channels=channels, check=check))
 
     def send_transfers(
         self, *, channel_id: bytes | str, transfers: Sequence[Mapping[str, Any]], wait: bool | None = None

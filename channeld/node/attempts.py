@@ -16,6 +16,7 @@ from channeld.base.errors import Broken, Malformed
 from channeld.base.pack import pack, unpack
 from channeld.base.units import Amount, ChannelId, NodeId, Side, Timestamp
 from channeld.core.events import Offer
+from channeld.node.lately import Lately
 from channeld.node.ledger import Attempt
 from channeld.wire import failure, onion, payload
 from channeld.wire.failure import FailureCode
@@ -31,7 +32,27 @@ log = logging.getLogger(__name__)
 DRAWS: Final = 8
 """Session keys that are tried for one onion."""
 _SHORT: Final = frozenset({FailureCode.TEMPORARY_CHANNEL_FAILURE})
-"""What a hop says that has too little on that side."""
+"""What a hop says that has too little on that side, or too many locks of one neighbour: one code for both, so that
+nobody reads a balance from it."""
+_AWAY: Final = frozenset(
+    {
+        FailureCode.UNKNOWN_NEXT_PEER,
+        FailureCode.TEMPORARY_NODE_FAILURE,
+        FailureCode.CHANNEL_CLOSING,
+        FailureCode.CHANNEL_DISABLED,
+        FailureCode.SAFE_MODE,
+    }
+)
+"""What a hop says that takes nothing just now, whatever the amount."""
+_TERMS: Final = frozenset(
+    {
+        FailureCode.AMOUNT_BELOW_MINIMUM,
+        FailureCode.FEE_INSUFFICIENT,
+        FailureCode.INCORRECT_EXPIRY,
+        FailureCode.CHANNEL_DISABLED,
+    }
+)
+"""What a hop says whose policy forbids the lock; its newest one comes with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +68,15 @@ class Lock:
 @dataclass(frozen=True, slots=True)
 class Lesson:
     """What a lock that came back says: error code and text for the caller, and the direction not to be used again for
-    this payment, or not for `short` or more. `final`: the payee itself said it, trying again is vain."""
+    this payment, or not for `short` or more. `final`: the payee itself said it, trying again is vain. `told`: the hop
+    asks other terms than we knew, and has said which; the code is empty then, as what comes after says more."""
 
     code: str
     text: str
     avoid: Direction | None
     short: Amount | None = None
     final: bool = False
+    told: bool = False
 
 
 def attempt_of(asked: Invoice, route: Route, secrets: Sequence[bytes]) -> Attempt:
@@ -120,11 +143,13 @@ class Lessons:
 
     def __init__(self, graph: Graph, liquidity: Liquidity) -> None:
         self._graph, self._liquidity = graph, liquidity
+        self.lately = Lately(graph)
 
     def taken(self, carried: Iterable[tuple[Direction, Amount]], now: Timestamp) -> None:
         """The payee took it: at every hop of others the money has moved."""
         for direction, amount in carried:
             self._liquidity.settled(direction, amount, self._capacity(direction), now)
+            self.lately.there(direction)
 
     def returned(self, attempt: Attempt, reason: bytes, now: Timestamp) -> Lesson:
         secrets, locks = locks_of(attempt)
@@ -143,6 +168,10 @@ class Lessons:
         if told.code.at_payee and last:
             return Lesson(_payee_code(told.code), text, None, final=True)
         blamed = locks[at] if last else locks[at + 1]
+        if told.code in _TERMS and not last and self.lately.told(blamed.direction, blamed.source, told.data, now):
+            return Lesson("", text, blamed.direction, told=True)
+        if told.code in _AWAY:
+            self.lately.gone(blamed.direction, now)
         short = None
         if told.code in _SHORT and not last:
             short = blamed.amount
@@ -152,6 +181,7 @@ class Lessons:
     def _carried(self, locks: Iterable[Lock], now: Timestamp) -> None:
         for lock in locks:
             self._liquidity.carried(lock.direction, lock.amount, self._capacity(lock.direction), now)
+            self.lately.there(lock.direction)
 
     def _capacity(self, direction: Direction) -> Amount | None:
         channel = self._graph.channel(direction[0])

@@ -39,11 +39,11 @@ SET_TIMEOUT: Final = 60
 
 
 class _No(Exception):
-    """This lock is given back for `code`."""
+    """This lock is given back for `code`; `terms`: the channel whose policy forbids it."""
 
-    def __init__(self, code: FailureCode) -> None:
+    def __init__(self, code: FailureCode, terms: Channel | None = None) -> None:
         super().__init__(code.name)
-        self.code = code
+        self.code, self.terms = code, terms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +86,8 @@ class Desk:
         """Of locks that are being saved, so that none is opened twice."""
         self._passed: set[tuple[ChannelId, LockId]] = set()
         """Those that go on in a turn that rests on the one that saves them."""
+        self.word: Callable[[Channel], bytes] = lambda _: b""
+        """Our policy for a channel as we said it last, an encoded `ChannelUpdate`; empty if we never did."""
         self._turning: Channel | None = None
         """The channel whose lock is being decided in its turn."""
 
@@ -138,7 +140,8 @@ class Desk:
                 raise _No(FailureCode.INVALID_PAYLOAD)
         except _No as no:
             log.info("channel=%s lock=%s given back: %s", channel.name, lock.id, no.code.name)
-            self._give_back(channel.id, lock.id, secret, no.code)
+            told_back = b"" if no.terms is None else self.word(no.terms)
+            self._give_back(channel.id, lock.id, secret, no.code, told_back)
 
     def _pass_on(self, channel: Channel, lock: Lock, told: ForwardPayload, opened: _Opened, turn: Batch) -> None:
         """Offer a lock further while it is being saved; if it does not fit, `arrived` says so afterwards."""
@@ -176,8 +179,8 @@ class Desk:
             log.warning("channel=%s lock=%s not taken: %s", channel.name, lock.id, why)
             raise _No(FailureCode.TEMPORARY_NODE_FAILURE)
 
-    def _give_back(self, channel: ChannelId, lock: LockId, secret: bytes, code: FailureCode) -> None:
-        give_back(self._book, channel, lock, secret, code)
+    def _give_back(self, channel: ChannelId, lock: LockId, secret: bytes, code: FailureCode, data: bytes = b"") -> None:
+        give_back(self._book, channel, lock, secret, code, data)
 
     # -- passing on
 
@@ -199,7 +202,7 @@ class Desk:
             raise _No(FailureCode.CHANNEL_CLOSING)
         if self._book.knows(lock.key):  # passed on, it could come back while we can take it: nobody gains by that
             raise _No(FailureCode.TEMPORARY_CHANNEL_FAILURE)
-        self._check_terms(lock, told, self._policy(out.channel))
+        self._check_terms(lock, told, out.channel)
         held = self._held(channel, lock.id, out.channel, told.amount, told.expiry)
         room = Room(
             slots=out.channel.max_locks,
@@ -241,15 +244,15 @@ class Desk:
         values = ([] if actor is None else [actor.channel]) + ([] if turning is None else [turning])
         return any((one.we.other, lock) in one.current.body.locks for one in values)
 
-    def _check_terms(self, lock: Lock, told: ForwardPayload, policy: Policy) -> None:
+    def _check_terms(self, lock: Lock, told: ForwardPayload, out: Channel) -> None:
         """Fees and times: R18 between the two locks, R17 for the outgoing one."""
-        world, now = self._world, self._world.now
+        world, now, policy = self._world, self._world.now, self._policy(out)
         if not policy.min_lock <= told.amount <= policy.max_lock:
-            raise _No(FailureCode.AMOUNT_BELOW_MINIMUM)
+            raise _No(FailureCode.AMOUNT_BELOW_MINIMUM, out)
         if lock.amount < told.amount + policy.fee(told.amount):
-            raise _No(FailureCode.FEE_INSUFFICIENT)
+            raise _No(FailureCode.FEE_INSUFFICIENT, out)
         if lock.expiry < told.expiry + max(policy.expiry_delta, world.network.forward_delta):
-            raise _No(FailureCode.INCORRECT_EXPIRY)
+            raise _No(FailureCode.INCORRECT_EXPIRY, out)
         if told.expiry <= now + 2 * world.network.delta_inclusion + world.network.clock_skew:
             raise _No(FailureCode.EXPIRY_TOO_SOON)
         if lock.expiry > now + self._max_expiry:

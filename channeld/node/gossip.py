@@ -278,6 +278,14 @@ class Gossip:
         if channel.id not in self.known and line is not None:
             line.send([self.known.private[direction]])
 
+    def word(self, channel: Channel) -> bytes:
+        """Our policy for sending out over a channel, encoded as we said it last; empty if we never did."""
+        update = self.known.private.get((channel.id, channel.we))
+        policy = self.known.graph.policy(channel.id, channel.we)
+        if update is None and policy is not None:  # signing is deterministic: the same as was broadcast
+            update = announcing.update_of(channel.id, channel.we, policy, self._key)
+        return b"" if update is None else wire.encode(update)
+
     def _announce_node(self, *, again: bool = False) -> None:
         """Say where we are reached, if we have a public channel and it is not what we said last."""
         if not self.known.has_channel(self._key.public):

@@ -273,10 +273,12 @@ def _can_be_taken(channel: Channel, lock: LockId) -> bool:
     return name in channel.current.body.locks
 
 
-def give_back(book: Book, channel: ChannelId, lock: LockId, secret: bytes, code: FailureCode) -> None:
-    """Fail a lock that came in; without a secret its payer is not told why."""
+def give_back(
+    book: Book, channel: ChannelId, lock: LockId, secret: bytes, code: FailureCode, data: bytes = b""
+) -> None:
+    """Fail a lock that came in, `data` beside the code; without a secret its payer is not told why."""
     writes = Batch()
     writes.add("DELETE FROM arrivals WHERE channel = ? AND lock = ?", channel, lock)
     writes.add("DELETE FROM parts WHERE channel = ? AND lock = ?", channel, lock)
-    reason = book.failure(secret, code) if secret else b""
+    reason = book.failure(secret, code, data) if secret else b""
     book.actors[channel].post(Fail(lock_id=lock, reason=reason), writes=writes)

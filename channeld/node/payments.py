@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
@@ -37,7 +38,7 @@ from channeld.wire.invoice import Invoice
 from routing.edges import Direction
 from routing.graph import Graph
 from routing.liquidity import Liquidity
-from routing.search import Route
+from routing.search import NoRoute, Route
 from routing.splitting import MAX_PARTS, Ask, chance, find_parts
 from routing.ways import OwnChannel
 
@@ -82,6 +83,8 @@ class _Running:
     fresh: bool = False
     """Whether the row is still to be made."""
     exclude: set[Direction] = field(default_factory=set)
+    told: set[Direction] = field(default_factory=set)
+    """Those that came back with other terms, and may be tried once more under them."""
     short: dict[Direction, Amount] = field(default_factory=dict)
     """What some directions did not carry: less may go there, not as much again."""
     refusal: Refused | None = None
@@ -326,6 +329,8 @@ class Payments:
         lesson = self._lessons.returned(what, reason, self._world.now)
         if lesson.avoid is not None and lesson.short is not None:
             running.short[lesson.avoid] = min(lesson.short, running.short.get(lesson.avoid, lesson.short))
+        elif lesson.avoid is not None and lesson.told and lesson.avoid not in running.told:
+            running.told.add(lesson.avoid)
         elif lesson.avoid is not None:
             running.exclude.add(lesson.avoid)
         running.lesson = lesson.code, lesson.text
@@ -353,7 +358,7 @@ class Payments:
         """Why there is to be no other plan."""
         code, text = running.lesson or ("payment_failed", "no attempt could be made")
         if running.rounds >= MAX_ROUNDS:
-            return code, text
+            return code or "payment_failed", text
         if self._world.now > running.payment.give_up:
             return "payment_timeout", text
         return None
@@ -367,7 +372,7 @@ class Payments:
             fault = running.refusal or no_way  # the rest of the ways may be none only because of it
             code, text = _NO_WAY.get(fault.code, fault.code), fault.text
             if running.lesson is not None:
-                code, text = running.lesson[0], f"{running.lesson[1]}; then: {text}"
+                code, text = running.lesson[0] or code, f"{running.lesson[1]}; then: {text}"
             return code, text
         except (Broken, *BUGS) as fault:  # in finding a way: it ends this payment, not the channel whose turn this is
             log.critical("payment=%s no plan: %s", running.payment.hash.hex(), fault, exc_info=True)
@@ -395,6 +400,11 @@ class Payments:
     def _parts(self, ask: Ask, carried: Sequence[tuple[Direction, Amount]] = ()) -> tuple[Route, ...]:
         least = max(Amount(1), self._least_part(ask.token))
         most = max(1, min(MAX_PARTS, ask.amount // least))
+        away = self._lessons.lately.away(ask.now) - ask.exclude
+        if away:
+            with suppress(NoRoute):
+                round_them = replace(ask, exclude=ask.exclude | away)
+                return find_parts(self._graph, round_them, max_parts=most, least=least, standing=carried)
         return find_parts(self._graph, ask, max_parts=most, least=least, standing=carried)
 
     def _ask(self, asked: Invoice, amount: Amount, max_fee: Amount) -> Ask:
@@ -408,6 +418,7 @@ class Payments:
             max_fee=max_fee,
             now=self._world.now,
             hints=hints_of(asked),
+            terms=self._lessons.lately.terms(self._world.now),
             liquidity=self.liquidity,
         )
 

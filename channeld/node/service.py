@@ -22,7 +22,7 @@ from channeld.base.keys import Key, sha256
 from channeld.base.units import NATIVE, Address, Amount, ChannelId, LockKey, NodeId, Preimage, Seconds
 from channeld.core.channel import Phase
 from channeld.core.events import CloseAlone, Leave
-from channeld.node import keysend, shown
+from channeld.node import keysend, learning, shown
 from channeld.node.asked import Asked
 from channeld.node.config import Config
 from channeld.node.forwarding import Desk
@@ -408,6 +408,14 @@ class Service:
 
     async def send_transfers(self, *, channel_id: bytes, transfers: Sequence[Mapping[str, Any]], wait: bool) -> Json:
         return await self.transfers.send(self._actor(channel_id), transfers, wait=wait)
+
+    async def export_liquidity(self, *, cursor: str | None, limit: int) -> Json:
+        return learning.page(self.payments.liquidity, cursor, limit)
+
+    async def import_liquidity(self, *, version: int, channels: Sequence[Mapping[str, Any]], check: bool) -> Json:
+        del version  # there is one
+        graph = self.gossip.known.graph
+        return learning.take(self.payments.liquidity, graph, channels, self.world.now, only_say=check)
 
     async def lookup_payment(self, *, id: bytes) -> Json:
         if len(id) == 32:

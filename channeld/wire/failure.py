@@ -2,7 +2,8 @@
 
 The payer acts by the code: `permanent` says that trying again the same way is vain, `at_payee` that no other
 route will help. Numbers never change their meaning. A failure fills at most 256 bytes, so that the padded
-error onion (BOLT 4) has one length.
+error onion (BOLT 4) has one length. Where a policy forbids the lock, the hop's newest `ChannelUpdate` comes with it,
+159 bytes for the payer's eyes: it is used for the next tries and never passed on (`node.lately`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ class FailureCode(IntEnum):
     """What went wrong at a hop. `data` of the failure, where not said otherwise, is empty."""
 
     TEMPORARY_CHANNEL_FAILURE = 1
-    """The next channel cannot carry it now. `data`: its encoded `ChannelUpdate`, or nothing."""
+    """The next channel cannot carry it now: one code whether it has too little or too many locks, and no data, so that
+    nobody can look for a balance by it."""
     TEMPORARY_NODE_FAILURE = 2
     PERMANENT_NODE_FAILURE = 3
     PERMANENT_CHANNEL_FAILURE = 4
@@ -30,8 +32,9 @@ class FailureCode(IntEnum):
     """There is no such next channel, or its other end is away."""
     CHANNEL_CLOSING = 6
     CHANNEL_DISABLED = 7
+    """`data`: the encoded `ChannelUpdate`, or nothing."""
     AMOUNT_BELOW_MINIMUM = 8
-    """`data`: the encoded `ChannelUpdate`."""
+    """Or above the most that one lock may carry. `data`: the encoded `ChannelUpdate`."""
     FEE_INSUFFICIENT = 9
     """`data`: the encoded `ChannelUpdate`."""
     INCORRECT_EXPIRY = 10

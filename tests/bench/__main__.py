@@ -9,7 +9,7 @@ from pathlib import Path
 
 import trio
 
-from tests.bench import degraded, gas, history, hostile, machine, payments, report, restart, routes
+from tests.bench import degraded, gas, history, hostile, learning, machine, payments, report, restart, routes
 from tests.bench.payments import Effort
 from tests.bench.rows import ROWS, Measured
 
@@ -22,7 +22,7 @@ def measure(names: Sequence[str], effort: Effort) -> list[Measured]:
     for module in (payments, restart, degraded, history):
         for name, one in trio.run(module.measure, names, effort).items():
             found[name] = Measured(row=ROWS[name], samples=tuple(one.samples), note=one.note)
-    for name, way in routes.measure(names, effort.repeats).items():
+    for name, way in (routes.measure(names, effort.repeats) | learning.measure(names, effort)).items():
         found[name] = Measured(row=ROWS[name], samples=tuple(way.samples), note=way.note)
     if hostile.ROW in names:
         bad = trio.run(hostile.measure, effort)

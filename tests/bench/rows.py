@@ -427,6 +427,30 @@ def _routes() -> tuple[Row, ...]:
     )
 
 
+def _learning() -> tuple[Row, ...]:
+    """On the same network, balances hidden and moved by strangers; how it is counted: `tests/bench/learning.py`."""
+    than = "first attempts that arrive, by those of the better of shortest path and fixed penalty; 95 % interval"
+    return (
+        Row(
+            name="routing_calibration_points",
+            what="how far what is thought of an attempt's chance is from what comes, in the worst tenth of the chances",
+            unit="pts",
+            target=5,
+            better="lower",
+        ),
+        *(
+            Row(
+                name=f"first_attempts_{size}_ratio",
+                what=f"{size} payments: {than}",
+                unit="x",
+                target=least,
+                better="higher",
+            )
+            for size, least in (("small", 0.99), ("medium", 1), ("large", 1))
+        ),
+    )
+
+
 def _gas() -> tuple[Row, ...]:
     """The calls that have a target; `make bench-gas` prints the others too."""
     return tuple(
@@ -445,7 +469,17 @@ def _gas() -> tuple[Row, ...]:
 
 ROWS: Final[Mapping[str, Row]] = {
     row.name: row
-    for row in (*_rates(), *_latencies(), *_hostile(), *_restart(), *_degraded(), *_history(), *_routes(), *_gas())
+    for row in (
+        *_rates(),
+        *_latencies(),
+        *_hostile(),
+        *_restart(),
+        *_degraded(),
+        *_history(),
+        *_routes(),
+        *_learning(),
+        *_gas(),
+    )
 }
 
 LEFT_OUT: Final[Mapping[str, str]] = {

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from channeld.base.units import NATIVE, Amount, Seconds, Side
 from routing.cost import RISK, UNIT
 from routing.edges import Edge, hint_edges
-from routing.fees import Policy
+from routing.fees import Policy, stricter
 from routing.graph import Graph
 from routing.liquidity import Liquidity
 from routing.search import NoRoute, Route
@@ -141,6 +141,42 @@ def test_cost_is_the_optimum_of_all_ways_and_refusals_are_true(
         assert poor or any(cost is not None and cost[1] - AMOUNT <= max_fee for cost in deep)
 
 
+@settings(max_examples=150, deadline=None)
+@given(graphs(), st.lists(policies(), min_size=8, max_size=8), st.data())
+def test_what_is_asked_besides_gossip_is_as_if_gossip_had_said_it(
+    made: tuple[Graph, list[OwnChannel]], stern: list[Policy], data: st.DataObject
+) -> None:
+    """The bounds know only what gossip says: the cheapest way is found all the same."""
+    graph, mine = made
+    directions = [
+        (channel.channel_id, side)
+        for channel in graph.channels()
+        for side in Side
+        if graph.policy(channel.channel_id, side) is not None
+    ]
+    some = data.draw(st.lists(st.sampled_from(directions), unique=True, max_size=8)) if directions else []
+    terms = dict(zip(some, stern, strict=False))
+    told = Graph()
+    for channel in graph.channels():
+        told.add(channel)
+        for side in Side:
+            policy, more = graph.policy(channel.channel_id, side), terms.get((channel.channel_id, side))
+            if policy is not None:
+                told.set_policy(channel.channel_id, side, policy if more is None else stricter(policy, more))
+    limits = {"own_channels": mine, "max_fee": data.draw(st.sampled_from([1000, 90_900, 1_500_000]))}
+    before = answer(graph, mine)
+    try:
+        expected: tuple[object, ...] = ("found", route(told, AMOUNT, **limits))
+    except NoRoute as refusal:
+        expected = ("refused", refusal.code)
+    try:
+        found: tuple[object, ...] = ("found", route(graph, AMOUNT, terms=terms, **limits))
+    except NoRoute as refusal:
+        found = ("refused", refusal.code)
+    assert found == expected
+    assert answer(graph, mine) == before, "nothing is kept of it"
+
+
 def check_hops(graph: Graph, found: Route, mine: list[OwnChannel]) -> None:
     """Each forwarder gets its fee and its time exactly; nobody is asked to carry what it cannot."""
     first = found.hops[0]
@@ -211,6 +247,17 @@ def test_a_direct_channel_is_free_and_needs_no_graph() -> None:
     found = route(Graph(), own_channels=[own(100, PAYEE)], max_fee=0, max_hops=1)
     assert [(hop.amount, hop.expiry_delta, hop.fee) for hop in found.hops] == [(1_000_000, 900, 0)]
     assert found.cost == 0
+
+
+def test_a_hop_that_asks_more_than_gossip_says_is_paid_that_or_passed_by(line: Graph) -> None:
+    cheap, found = (channel_id(1), Side.A), route(line)
+    assert cheap in [hop.direction for hop in found.hops]
+    dear = {cheap: toll(5_000, 0, 700)}
+    told = route(line, terms=dear)
+    assert told.fee > found.fee + 3_000 and told.expiry_delta > found.expiry_delta
+    assert route(line) == found, "for that question only"
+    join(line, 9, 1, 2, toll(600, 0, 600))
+    assert cheap not in [hop.direction for hop in route(line, terms=dear).hops]
 
 
 def test_the_smallest_own_channel_that_suffices_is_taken() -> None:

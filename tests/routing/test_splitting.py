@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from channeld.base.units import Amount, Seconds, Side
 from routing.edges import Edge
+from routing.fees import stricter
 from routing.graph import Graph
 from routing.liquidity import Liquidity
 from routing.search import NoRoute, Route
@@ -56,6 +57,8 @@ def check(graph: Graph, asked: Ask, routes: tuple[Route, ...], max_parts: int = 
         for before, hop in pairwise(route.hops):
             edge = hinted.get(hop.direction)
             policy = graph.policy(*hop.direction) if edge is None else edge.policy
+            if policy is not None and hop.direction in asked.terms:
+                policy = stricter(policy, asked.terms[hop.direction])
             assert policy is not None and not policy.disabled and hop.direction not in asked.exclude
             assert before.target == hop.source and before.amount - hop.amount == policy.fee(hop.amount)
             assert before.expiry_delta - hop.expiry_delta == policy.expiry_delta
@@ -128,6 +131,16 @@ def test_the_budget_of_fees_is_kept() -> None:
     check(graph, asked, routes)
 
 
+def test_parts_are_priced_by_what_their_hops_ask_besides_gossip() -> None:
+    graph = three_streets()
+    terms = {(channel_id(1), Side.A): toll(900, 0, 700), (channel_id(2), Side.A): toll(0, 0, 0)}
+    asked = ask([own(100 + number, number, 500_000) for number in (1, 2, 3)], terms=terms)
+    routes = find_parts(graph, asked)
+    check(graph, asked, routes)
+    fees = {route.hops[1].source: route.fee for route in routes}
+    assert fees[node(1)] >= 900 and max(fees[node(2)], fees[node(3)]) < 100
+
+
 def test_no_part_leads_through_the_payer() -> None:
     graph = Graph()
     join(graph, 1, 1, PAYER, toll(0, 0, 0))
@@ -194,6 +207,12 @@ def towns(draw: st.DrawFn) -> tuple[Graph, Ask]:
         "max_fee": Amount(draw(st.sampled_from([0, 500, 10**6]))),
         "max_hops": draw(st.integers(1, 5)),
         "max_expiry_delta": Seconds(draw(st.sampled_from([900, 2_000, 10**6]))),
+        "terms": {
+            (channel_id(draw(st.sampled_from([0, 1, 2, 3, 50]))), draw(st.sampled_from(Side))): toll(
+                draw(st.sampled_from([0, 700])), 10_000, 700_000, **draw(locks)
+            )
+            for _ in range(draw(st.integers(0, 3)))
+        },
     }
     return graph, replace(ask(mine), exclude=frozenset(exclude), **limits)
 

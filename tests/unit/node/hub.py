@@ -33,7 +33,7 @@ from channeld.node.world import World
 from channeld.storage.sqlite import SqliteStore
 from channeld.storage.store import Batch, wide
 from channeld.wire import failure, onion, payload
-from channeld.wire.failure import FailureCode
+from channeld.wire.failure import Failure, FailureCode
 from channeld.wire.payload import FinalPayload, ForwardPayload
 from routing.fees import Policy
 from tests.roles import ACCEPTOR_KEY, DOMAIN, OPENER_KEY, START, STRANGER_KEY, Node, RecordingKey, channels, terms
@@ -179,11 +179,15 @@ class Hub:
 
     def answer(self, packet: onion.Built) -> FailureCode | None:
         """Why the payer got its lock back; None if it did not."""
+        told = self.failure(packet)
+        return None if told is None else told.code
+
+    def failure(self, packet: onion.Built) -> Failure | None:
         reasons = [note.reason for note in self.into.peer.notes if isinstance(note, Returned)]
         if not reasons:
             return None
         _, message = onion.unwrap_error(packet.secrets, reasons[-1])
-        return failure.decode(message).code
+        return failure.decode(message)
 
     def waiting(self) -> list[Lock]:
         """Locks the payee has been offered and can take."""

@@ -9,11 +9,12 @@ import trio
 
 from channeld.base.keys import sha256
 from channeld.base.units import Amount, ChannelId, LockId, LockKey, Side, Timestamp
+from channeld.core.channel import Channel
 from channeld.core.effects import Learned
 from channeld.core.events import CloseAlone, Disconnected, Fail, Fulfil
 from channeld.node.forwarding import SET_TIMEOUT
 from channeld.wire import onion
-from channeld.wire.failure import FailureCode
+from channeld.wire.failure import Failure, FailureCode
 from tests.roles import START, preimage
 from tests.unit.node.hub import (
     IN_EXPIRY,
@@ -93,6 +94,36 @@ async def test_terms_we_do_not_take(node: Hub, name: str):
     assert node.answer(packet) is code
     assert node.waiting() == []
     assert (rows(node, "arrivals"), rows(node, "forwards")) == (0, 0)
+
+
+OUR_WORD = b"our policy, signed"
+OURS = {FailureCode.FEE_INSUFFICIENT, FailureCode.AMOUNT_BELOW_MINIMUM, FailureCode.INCORRECT_EXPIRY}
+
+
+@pytest.mark.parametrize("name", BAD_TERMS)
+async def test_the_policy_that_forbids_a_lock_comes_with_the_failure(node: Hub, name: str):
+    """That of the channel it was to leave by; nothing where no other policy would help."""
+    said: list[ChannelId] = []
+
+    def word(channel: Channel) -> bytes:
+        said.append(channel.id)
+        return OUR_WORD
+
+    node.desk.word = word
+    amount, in_expiry, told, out_expiry, code = BAD_TERMS[name]
+    packet = packet_on(node.out.id, told, out_expiry)
+    await node.offered(packet, amount, in_expiry)
+    assert node.failure(packet) == Failure(code=code, data=OUR_WORD if code in OURS else b"")
+    assert said == ([node.out.id] if code in OURS else [])
+
+
+async def test_a_temporary_failure_says_nothing_more(node: Hub):
+    """Too little and too many locks look the same, or a balance could be read from it."""
+    node.desk.word = lambda _: OUR_WORD
+    await node.offered(packet_on(node.out.id, 500), 500 + 7)
+    packet = packet_on(node.out.id, 500)
+    await node.offered(packet, 500 + 7)
+    assert node.failure(packet) == Failure(code=FailureCode.TEMPORARY_CHANNEL_FAILURE)
 
 
 JUST_GOOD = {

@@ -439,6 +439,31 @@ async def test_a_private_channel_is_told_to_nobody_but_gives_the_payee_a_hint(nu
     assert merchant.gossip.hints(NATIVE) == []
 
 
+@pytest.mark.parametrize("public", [True, False])
+async def test_our_word_on_a_channel_is_what_we_said_last(nursery: trio.Nursery, public: bool) -> None:
+    """Byte by byte what the peer was told, so that a failure says no more than gossip does."""
+    hub, merchant = await started(nursery, "hub", "merchant")
+    asker = await Cheat.at(merchant, nursery)
+    id_ = channel_between(hub, merchant, public=public)
+    assert hub.gossip.word(hub.book.actors[id_].channel) == b""
+    await merchant.connect(hub)
+    opened(id_, hub, merchant)
+    await until(lambda: merchant.gossip.known.policy((id_, Side.A)))
+    await merchant.gossip.known.saved()
+    said = kept_update(merchant, id_)
+    assert hub.gossip.word(hub.book.actors[id_].channel) == said
+    await asker.say(wire.GossipQuery(since=Timestamp(0)), wire.Ping())
+    await until(lambda: asker.count(wire.Pong))
+    await until(lambda: not public or asker.count(wire.ChannelUpdate))
+    assert (said in [wire.encode(message) for message in asker.heard]) == public
+
+
+def kept_update(node: Node, id_: ChannelId) -> bytes:
+    """The update of side A of a channel, as a node keeps it."""
+    ((data,),) = node.store.rows("SELECT bytes FROM gossip WHERE kind = 50 AND key = ?", id_ + bytes([Side.A]))
+    return bytes(data)
+
+
 async def test_a_hint_outlives_the_process_and_a_lost_update_is_said_again(nursery: trio.Nursery) -> None:
     hub, merchant = await started(nursery, "hub", "merchant")
     id_ = channel_between(hub, merchant, public=False)
