@@ -155,20 +155,22 @@ INVOICE_INFO: Final = record(
 PAYMENT_INFO: Final = record(
     "Payment",
     one("id", PAYMENT, "32 bytes, the payment hash; or 16 bytes, the id of a direct transfer"),
-    one("kind", Choice(words=("invoice", "transfer"))),
-    one("direction", Choice(words=("out", "in"))),
+    one("kind", Choice(words=("invoice", "transfer", "rebalance"))),
+    one("direction", Choice(words=("out", "in", "self"))),
     one("state", Choice(words=PAYMENT_STATES)),
     one("token", ADDRESS),
     one("symbol", Text()),
     one("amount", Units(), "what the payee gets"),
     one("fee", Units(), "what the hops between take on top; 0 on the way in"),
-    one("peer", Maybe(of=NODE_ID), "the payee if we pay; the neighbour if we are paid"),
+    one("peer", Maybe(of=NODE_ID), "the payee if we pay, ourselves for a rebalance; the neighbour if we are paid"),
     one("created_at", TIME),
     default("settled_at", Maybe(of=TIME), None),
     default("preimage", Maybe(of=HASH), None),
     default("hops", Whole(), 0),
     default("description", Text(least=0, most=640), ""),
     default("channel_id", Maybe(of=HASH), None, "for a direct transfer"),
+    default("from_channel", Maybe(of=HASH), None, "for a rebalance: the channel it leaves by"),
+    default("to_channel", Maybe(of=HASH), None, "and the one it comes home by"),
     default("error", Maybe(of=Text(most=64)), None, "code of the failure"),
     default("error_text", Maybe(of=Text(most=512)), None, "what failed, and at which hop"),
 )
@@ -192,6 +194,14 @@ PLAN: Final = record(
     one("fee", Units(), "of all parts"),
     one("chance_ppm", Whole(most=1_000_000), "how likely all parts arrive at once, as far as was learned; millionths"),
     one("parts", Many(of=PART), "sent at the same time, all or nothing"),
+)
+PROBE: Final = record(
+    "Probe",
+    one("state", Choice(words=("arrived", "failed", "pending")), "pending: the lock has not come back yet"),
+    one("plan", PLAN, "the way it took, and how likely it was thought before"),
+    one("hop", Maybe(of=Whole(least=1)), "which hop of the way did not carry it; the first is 1"),
+    default("error", Maybe(of=Text(most=64)), None, "code of the failure"),
+    default("error_text", Maybe(of=Text(most=512)), None, "what failed, and at which node"),
 )
 TOWER_INFO: Final = record(
     "OurTower",

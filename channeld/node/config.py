@@ -165,6 +165,12 @@ class Config:
     max_fee_base: Amount = setting(
         "payments.max_fee_base", amount, Amount(1_000), "and this much on top", unit="base units"
     )
+    probing: bool = setting(
+        "payments.probing",
+        flag,
+        False,
+        "let callers send probes: locks that nobody can take, to learn how far they get; each binds money for a while",
+    )
     towers: tuple[str, ...] = setting("towers.uris", many(node_uri), (), "watchtowers that guard our channels")
     tower_wait: int = setting(
         "towers.wait", whole(0, 86_400), 10, "for which a start signs nothing while a tower has not answered", unit="s"

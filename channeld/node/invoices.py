@@ -26,6 +26,18 @@ from channeld.wire import invoice
 from channeld.wire.invoice import Invoice
 
 _INVOICE: Final = "SELECT n, text, state, received, paid_at, preimage FROM invoices"
+FOR_OTHERS: Final = "NOT EXISTS (SELECT 1 FROM rebalances WHERE rebalances.hash = invoices.hash)"
+"""Not of a payment to ourselves: such an invoice is told to nobody."""
+
+
+def keep(batch: Batch, asked: Invoice, text: str, preimage: Preimage) -> None:
+    """The row of an invoice that we make. The batch may be saved more than once."""
+    batch.add(
+        "INSERT OR IGNORE INTO invoices (hash, n, preimage, secret, text, token, amount, created, expires, state) "
+        "VALUES (?, (SELECT coalesce(max(n), 0) + 1 FROM invoices), ?, ?, ?, ?, ?, ?, ?, 'open')",
+        *(asked.payment_hash, preimage, asked.payment_secret, text, asked.token),
+        *(None if asked.amount is None else wide(asked.amount), asked.created, asked.expires_at),
+    )
 
 
 class Invoices:
@@ -57,14 +69,14 @@ class Invoices:
             if (answer := self._asked.answered(idempotency_key, request)) is not None:
                 return answer
             network, now = self._config.network, self._world.now
-            preimage, secret = Preimage(self._randomness(32)), self._randomness(32)
+            preimage = Preimage(self._randomness(32))
             coin = network.token(token)
             asked = Invoice(
                 domain=self._domain,
                 token=coin,
                 amount=None if amount is None else Amount(amount),
                 payment_hash=LockKey(sha256(preimage)),
-                payment_secret=secret,
+                payment_secret=self._randomness(32),
                 created=now,
                 expiry=Seconds(expiry),
                 description=description,
@@ -74,12 +86,7 @@ class Invoices:
             )
             text = invoice.encode(asked, self._key)
             batch = Batch()
-            batch.add(
-                "INSERT INTO invoices (hash, n, preimage, secret, text, token, amount, created, expires, state) "
-                "VALUES (?, (SELECT coalesce(max(n), 0) + 1 FROM invoices), ?, ?, ?, ?, ?, ?, ?, 'open')",
-                *(asked.payment_hash, preimage, secret, text, coin),
-                *(None if amount is None else wide(amount), now, asked.expires_at),
-            )
+            keep(batch, asked, text, preimage)
             answer = shown.invoice_of(asked, text, network, now=now)
             await self._asked.remember(idempotency_key, request, answer, batch)
             return answer
@@ -109,7 +116,7 @@ class Invoices:
 
     def list(self, *, limit: int, cursor: str | None) -> Json:
         (before,) = read_cursor(cursor, 1)
-        rows = self._store.rows(f"{_INVOICE} WHERE n < ? ORDER BY n DESC LIMIT ?", before, limit)
+        rows = self._store.rows(f"{_INVOICE} WHERE n < ? AND {FOR_OTHERS} ORDER BY n DESC LIMIT ?", before, limit)
         following = str(rows[-1][0]) if len(rows) == limit else None
         return {"invoices": [self._invoice(row) for row in rows], "next": following}
 

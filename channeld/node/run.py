@@ -341,6 +341,7 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
         looked_after=looked_after,
     )
     book.arrivals, book.payer = desk, payments
+    payments.ways.policy = gossip.known.policy
     lines.openings, lines.gossip, lines.live = openings, gossip, gossip.live
 
     def changed(channel: Channel) -> None:
