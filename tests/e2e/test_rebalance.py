@@ -88,18 +88,17 @@ async def test_money_moves_from_one_channel_to_the_other(town: Stage) -> None:
 
 
 async def test_a_rebalance_that_cannot_be_says_why_and_costs_nothing(town: Stage) -> None:
-    (owner, left, _), (out, middle, into) = await triangle(town)
-    before = await balances(owner)
-
+    (owner, left, right), (out, middle, into) = await triangle(town)
     assert (await refused(owner, out, out, DOLLAR)).code == "bad_circle"
     assert (await refused(owner, out, "0x" + "07" * 32, DOLLAR)).code == "unknown_channel"
     told = await refused(owner, out, into, DOLLAR, max_fee=0)
     assert told.code == "fee_budget" and "--max-fee" in told.hint
     assert (await refused(owner, out, into, 100 * DOLLAR)).code == "insufficient_balance"
     told = await refused(owner, into, out, 20 * DOLLAR)  # all of it is on the other side
-    assert told.code == "insufficient_balance"
-    async with owner.client() as client:
-        await client.send_transfers(channel_id=out, transfers=[{"amount": 30 * DOLLAR}])
+    assert told.code == "insufficient_balance" and into in told.message
+    async with right.client() as client:
+        await client.send_transfers(channel_id=into, transfers=[{"amount": 50 * DOLLAR}])
+    before = await balances(owner)
     told = await refused(owner, into, out, 40 * DOLLAR, max_fee=DOLLAR)
     assert told.code == "hop_short" and out in told.message
     async with left.client() as client:  # what lies between is short now, and only trying tells
@@ -113,7 +112,7 @@ async def test_a_rebalance_that_cannot_be_says_why_and_costs_nothing(town: Stage
     assert out in told.message
 
     await ended(town, owner)
-    assert await balances(owner) == before | {out: before[out] - 30 * DOLLAR}
+    assert await balances(owner) == before
     assert {one["state"] for one in await listed(owner) if one["kind"] == "rebalance"} == {"failed"}
 
 
