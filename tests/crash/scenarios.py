@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,7 @@ from typing import Any, Final
 import trio
 from eth_account import Account
 
+from channeld.base.errors import Refused
 from channeld.base.keys import Key, keccak
 from channeld.base.units import Amount, ChannelId, Digest, Timestamp
 from channeld.chain.chain import Call
@@ -175,6 +177,40 @@ async def parts(sim: Sim, actor: type[Actor]) -> Played:
     await quiet((payer, payee))
     paid = (await payee.ready()).store.rows("SELECT state FROM invoices")[0][0] == "paid"
     return Played(honest=(payer, payee), won={"payer": -100 * paid, "payee": 100 * paid})
+
+
+async def rebalance(sim: Sim, actor: type[Actor]) -> Played:
+    """A payment to ourselves, round a triangle: out and home are two channels of one node, and neither knows the other.
+    Then one that comes back, since nothing is left in between."""
+    (owner, left, right), (out, between) = await line(sim, actor, "owner", "left", "right")
+    home = await right.open(owner, DEPOSIT)
+    await owner.until(lambda: home in owner.service.gossip.known)
+    asked: dict[str, Any] = {"from_channel": out, "to_channel": home, "max_fee": None, "timeout": 120}
+    sim.watching = True
+    with suppress(Refused):  # one of the others may be away just then
+        await owner.ask("rebalance", amount=200, idempotency_key="one", **asked)
+    await quiet((owner, left, right))
+    await left.transfer(between, [700], "used up")
+    with suppress(Refused):
+        told = await owner.ask("rebalance", amount=301, idempotency_key="two", **asked)
+        raise Unlawful(f"a rebalance passed where no money is: {told}")
+    await quiet((owner, left, right))
+    return Played(honest=(owner, left, right))
+
+
+async def probe(sim: Sim, actor: type[Actor]) -> Played:
+    """Locks that nobody can take, one that arrives and one that does not: whoever dies over them, nobody pays."""
+    sim.watching = False
+    owner = await sim.node("owner", actor=actor, probing=True)
+    hub, payee = await sim.node("hub", actor=actor), await sim.node("payee", actor=actor)
+    opened = [await owner.open(hub, DEPOSIT), await hub.open(payee, DEPOSIT // 2)]
+    await owner.until(lambda: all(id_ in owner.service.gossip.known for id_ in opened))
+    sim.watching = True
+    for amount in (300, 450):  # the hub lets one neighbour bind 400 of what it has there
+        with suppress(Refused):  # the hub may be away just then
+            await owner.ask("probe", node_id=payee.node_id, token="DemoUSD", amount=amount, max_fee=100)
+    await quiet((owner, hub, payee))
+    return Played(honest=(owner, hub, payee), won={"owner": 0, "hub": 0, "payee": 0})
 
 
 # -- closing
@@ -402,6 +438,8 @@ SCENARIOS: Final[dict[str, Program]] = {
     "fail back": fail_back,
     "crossing": crossing,
     "parts": parts,
+    "rebalance": rebalance,
+    "probe": probe,
     "together": together,
     "alone": alone,
     "dispute": dispute,
