@@ -96,9 +96,11 @@ class Probing:
             raise Refused(
                 "busy", f"{UNDER_WAY} probes are under way", "one that hangs ends with its lock at the latest"
             )
-        ask = replace(ask, own_channels=tuple(one for one in ask.own_channels if self._spares(one)))
+        spare = tuple(one for one in ask.own_channels if self._spares(one))
+        if ask.own_channels and not spare:
+            raise Refused("busy", "half of each channel's slots are for payments, no more are free", "try again later")
         try:
-            route = alone(self._graph, ask)
+            route = alone(self._graph, replace(ask, own_channels=spare))
         except Refused as no_way:
             raise reasons.told(no_way) from None
         try:

@@ -18,7 +18,7 @@ NO_WAY: Final = {
 
 HINTS: Final = {
     "insufficient_balance": "channeld channels shows what each channel can send",
-    "no_route": "a smaller amount may pass, or one over a channel nearer to the payee",
+    "no_route": "a smaller amount may pass; channeld channels shows whether ours are connected",
     "unknown_payee": "is the node id right? gossip may not have told of it yet, and a private node needs an invoice",
     "fee_budget": "allow more: --max-fee",
     "hop_short": "others' balances change: later, or a smaller amount",
