@@ -162,21 +162,18 @@ class Payments:
             await self._store.commit(claim)
         return await _outcome_of(running, timeout)
 
-    async def go_round(
-        self, asked: Invoice, text: str, circle: Circle, max_fee: Amount, timeout: int, claim: Batch
-    ) -> Payment:
-        """Pay an invoice of our own from one channel of ours to another, and wait for the outcome.
+    def go_round(self, asked: Invoice, text: str, circle: Circle, max_fee: Amount, timeout: int, claim: Batch) -> None:
+        """Begin to pay an invoice of our own from one channel of ours to another; `outcome` waits for what follows.
 
         Args:
             asked: nobody has seen it; it names its amount.
             claim: saved with the payment's row; what makes the invoice and the circle stands there.
 
-        Refused: the codes of `rebalance` in api.schema.
+        Refused: `safe_mode`.
         """
         self._world.must_be_safe()
         payment = begun(asked, text, _amount(asked, None), max_fee, self._world.now, timeout)
-        running = _Running(asked=asked, payment=payment, fresh=True, circle=circle, claim=claim)
-        return await _outcome_of(self._start(running), timeout)
+        self._start(_Running(asked=asked, payment=payment, fresh=True, circle=circle, claim=claim))
 
     async def outcome(self, hash_: LockKey, timeout: int) -> Payment:
         """Of a payment that was begun. Refused: as by what began it, or `unknown_payment`."""
