@@ -99,7 +99,7 @@ class Finder:
             raise Refused("no_route", text)
         last = Edge(
             channel_id=into.id,
-            side=into.we.other,
+            side=direction[1],
             source=into.peer,
             target=self._us,
             policy=policy,

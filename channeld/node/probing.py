@@ -53,10 +53,8 @@ class Probed:
     @property
     def hop(self) -> int | None:
         """Which hop did not carry it, the first is 1; None if it arrived or still stands."""
-        if self.lesson is None or self.lesson.final:
-            return None
-        directions = [hop.direction for hop in self.route.hops]
-        return directions.index(self.lesson.avoid) + 1 if self.lesson.avoid in directions else None
+        blamed = None if self.lesson is None else self.lesson.avoid
+        return next((at for at, hop in enumerate(self.route.hops, 1) if hop.direction == blamed), None)
 
 
 @dataclass(eq=False, slots=True)

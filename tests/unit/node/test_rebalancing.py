@@ -116,7 +116,11 @@ async def test_the_lock_goes_round_to_us_with_exact_fees(nursery: trio.Nursery) 
         await node.quiet()
         (attempt,) = attempts(node)
         locks = locks_of(attempt)[1]
-        assert [(lock.direction[0], lock.amount) for lock in locks] == [(FIRST, 106), (SECOND, 103), (HOME, 100)]
+        assert [(*lock.direction, lock.amount) for lock in locks] == [
+            (FIRST, Side.B, 106),
+            (SECOND, Side.A, 103),
+            (HOME, Side.A, 100),
+        ]
         assert locks[-1].target == node.payments._us
         proposal = out.channel.outstanding
         assert proposal is not None
@@ -154,6 +158,18 @@ async def test_it_is_tried_another_way_between_the_same_two_channels(nursery: tr
         (fault,) = owner.faults
         assert fault.code == "hop_short" and "hop 2 of 4" in fault.text and fault.hint
         assert node.store.rows("SELECT state FROM invoices") == [("open",)]
+
+
+async def test_when_the_last_hop_is_short_there_is_no_other(nursery: trio.Nursery) -> None:
+    async with ring(nursery) as (node, owner, _, _, callers):
+        callers.start_soon(owner.move)
+        await node.quiet()
+        (first,) = attempts(node)
+        node.payments.returned(first, answer(first, 1, FailureCode.TEMPORARY_CHANNEL_FAILURE))
+        await node.quiet()
+        assert len(attempts(node)) == 1
+        (fault,) = owner.faults
+        assert fault.code == "hop_short" and "hop 2 of 3" in fault.text and "last hop" in fault.text
 
 
 async def test_after_a_restart_it_goes_on_between_the_same_two_channels(nursery: trio.Nursery) -> None:
@@ -254,6 +270,8 @@ async def test_what_cannot_be_is_refused_before_anything_leaves(
         assert [fault.code for fault in owner.faults] == [code], owner.faults
         assert owner.faults[0].hint
         assert attempts(node) == []
+        if code == "insufficient_balance" and asked["amount"] > 500:
+            assert FIRST.hex() in owner.faults[0].text
         if change:
             assert ("0x" + HOME.hex() in owner.faults[0].text) == (code != "bad_circle")
 
