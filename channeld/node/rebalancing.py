@@ -76,7 +76,7 @@ class Rebalancing:
         self, circle: Circle, amount: Amount, max_fee: Amount, timeout: int, key: str | None, request: list[str]
     ) -> LockKey:
         ours, text, preimage = self._invoice(self._token(circle), amount, timeout)
-        claim = self._asked.claim(key, request, {"id": hexed(ours.payment_hash)})
+        claim = self._asked.claim(key, request, {"id": hexed(ours.payment_hash)}, lasts=True)
         invoices.keep(claim, ours, text, preimage)
         claim.add("INSERT OR IGNORE INTO rebalances VALUES (?, ?, ?)", ours.payment_hash, circle.out, circle.into)
         self._payments.go_round(ours, text, circle, max_fee, timeout, claim)

@@ -108,6 +108,7 @@ async def test_what_begins_it_is_one_transaction(nursery: trio.Nursery) -> None:
         ((hash_,),) = node.store.rows("SELECT hash FROM payments WHERE state = 'pending'")
         assert circle_of(node.store, hash_) == Circle(FIRST, HOME)
         assert circle_of(node.store, LockKey(bytes(32))) is None
+        assert node.store.rows("SELECT lasts FROM asked") == [(1,)], "asked again it would move money again"
 
 
 async def test_the_lock_goes_round_to_us_with_exact_fees(nursery: trio.Nursery) -> None:
