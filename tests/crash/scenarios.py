@@ -438,8 +438,6 @@ SCENARIOS: Final[dict[str, Program]] = {
     "fail back": fail_back,
     "crossing": crossing,
     "parts": parts,
-    "rebalance": rebalance,
-    "probe": probe,
     "together": together,
     "alone": alone,
     "dispute": dispute,
@@ -449,6 +447,8 @@ SCENARIOS: Final[dict[str, Program]] = {
     "reorg secret": reorg_secret,
     "withdraw": withdraw,
     "restore": restore,
+    "rebalance": rebalance,
+    "probe": probe,
 }
 
 
