@@ -199,9 +199,9 @@ PROBE: Final = record(
     "Probe",
     one("state", Choice(words=("arrived", "failed", "pending")), "pending: the lock has not come back yet"),
     one("plan", PLAN, "the way it took, and how likely it was thought before"),
-    one("hop", Maybe(of=Whole(least=1)), "which hop of the way did not carry it; the first is 1"),
+    one("failed_channel", Maybe(of=HASH), "the one of the way that did not carry it"),
     default("error", Maybe(of=Text(most=64)), None, "code of the failure"),
-    default("error_text", Maybe(of=Text(most=512)), None, "what failed, and at which node"),
+    default("error_text", Maybe(of=Text(most=512)), None, "what failed, and which node says so"),
 )
 TOWER_INFO: Final = record(
     "OurTower",

@@ -215,9 +215,9 @@ def probe(node_id: str, amount: str, max_fee: str | None, raw: bool, token: str 
         here.out.progress("waiting for the lock to come back")
         said = daemon.probe(node_id=node_id, token=pays.token, amount=pays.units, max_fee=fee)
     if not here.out.as_json:
-        hop = f" at hop {said['hop']}" if said["hop"] else ""
+        where = f" over channel {brief(said['failed_channel'])}" if said["failed_channel"] else ""
         why = f": {said.get('error_text')}" if said.get("error_text") else ""
-        here.out.text(f"{said['state']}{hop}{why}")
+        here.out.text(f"{said['state']}{where}{why}")
     _show_plan(said["plan"], said, address(pays.token, tokens), tokens)
 
 

@@ -250,12 +250,12 @@ class Probe(TypedDict):
     """Pending: the lock has not come back yet."""
     plan: Plan
     """The way it took, and how likely it was thought before."""
-    hop: int | None
-    """Which hop of the way did not carry it; the first is 1."""
+    failed_channel: str | None
+    """The one of the way that did not carry it."""
     error: NotRequired[str | None]
     """Code of the failure."""
     error_text: NotRequired[str | None]
-    """What failed, and at which node."""
+    """What failed, and which node says so."""
 
 
 class Transferred(TypedDict):

@@ -21,7 +21,7 @@ import trio
 
 from channeld.base.digests import Domain
 from channeld.base.errors import PeerFault, Refused
-from channeld.base.units import LockKey, Seconds
+from channeld.base.units import ChannelId, LockKey, Seconds
 from channeld.node import reasons
 from channeld.node.attempts import Lesson, Lessons, attempt_of, build, offer_of
 from channeld.node.finding import Finder, slots
@@ -51,10 +51,10 @@ class Probed:
     lesson: Lesson | None
 
     @property
-    def hop(self) -> int | None:
-        """Which hop did not carry it, the first is 1; None if it arrived or still stands."""
-        blamed = None if self.lesson is None else self.lesson.avoid
-        return next((at for at, hop in enumerate(self.route.hops, 1) if hop.direction == blamed), None)
+    def failed(self) -> ChannelId | None:
+        """The channel of its way that did not carry it; None if it arrived or still stands."""
+        avoid = None if self.lesson is None else self.lesson.avoid
+        return None if avoid is None else avoid[0]
 
 
 @dataclass(eq=False, slots=True)

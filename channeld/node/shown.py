@@ -201,7 +201,7 @@ def probe_of(probed: Probed) -> Json:
     return {
         "state": state_,
         "plan": plan_of((probed.route,), probed.chance),
-        "hop": probed.hop,
+        "failed_channel": None if probed.failed is None else hexed(probed.failed),
         "error": lesson.code if lesson is not None and state_ == "failed" else None,
         "error_text": lesson.text if lesson is not None and state_ == "failed" else None,
     }

@@ -85,13 +85,13 @@ class Desk:
     async def probe(self, **said):
         self.asked.append(said)
         if said["amount"] == 1:
-            return {"state": "arrived", "plan": PLAN, "hop": None}
+            return {"state": "arrived", "plan": PLAN, "failed_channel": None}
         return {
             "state": "failed",
             "plan": PLAN,
-            "hop": 2,
+            "failed_channel": OTHER,
             "error": "hop_short",
-            "error_text": "too little at hop 1 of 2",
+            "error_text": "too little",
         }
 
     async def rebalance(self, **said):
@@ -234,10 +234,10 @@ def test_an_estimate_is_a_plan_for_people(ask, desk):
 def test_a_probe_says_how_far_it_got(ask):
     done = ask("probe", PEER, "1.5usdc", "--text")
     assert done.code == 0
-    assert done.out.startswith("failed at hop 2: too little at hop 1 of 2\n")
+    assert done.out.startswith("failed over channel 0xaa222222…2222: too little\n")
     assert "1.5001 USDC" in done.out
     assert ask("probe", PEER, "1", "--raw", "--text").out.startswith("arrived\n")
-    assert ask("probe", PEER, "1.5usdc").value["hop"] == 2
+    assert ask("probe", PEER, "1.5usdc").value["failed_channel"] == OTHER
 
 
 def test_a_rebalance_names_its_channels_by_how_they_begin(ask, desk):

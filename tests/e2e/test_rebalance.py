@@ -180,7 +180,7 @@ async def test_a_probe_learns_and_pays_nothing(town: Stage) -> None:
         asked = {"node_id": right.node_id, "token": "DemoUSD", "amount": 20 * DOLLAR}
         expected = await client.estimate(**asked)
         said = await client.probe(**asked)
-        assert (said["state"], said["hop"], said.get("error")) == ("arrived", None, None)
+        assert (said["state"], said["failed_channel"], said.get("error")) == ("arrived", None, None)
         assert said["plan"] == expected
         assert [hop["node_id"] for hop in said["plan"]["parts"][0]["hops"]] == [left.node_id, right.node_id]
         assert (await client.estimate(**asked))["chance_ppm"] > expected["chance_ppm"]
@@ -189,7 +189,7 @@ async def test_a_probe_learns_and_pays_nothing(town: Stage) -> None:
         await client.send_transfers(channel_id=middle, transfers=[{"amount": 85 * DOLLAR}])
     home = ("--data-dir", str(town.root / "owner"))
     told = await town.tell("probe", right.node_id, "18DemoUSD", *home)
-    assert (told["state"], told["error"], told["hop"]) == ("failed", "hop_short", 2)
+    assert (told["state"], told["error"], told["failed_channel"]) == ("failed", "hop_short", middle)
     assert "hop 1 of 2" in told["error_text"]
     likely = await town.tell("estimate", right.node_id, "18DemoUSD", *home)
     assert likely["chance_ppm"] < told["plan"]["chance_ppm"]

@@ -23,7 +23,7 @@ from channeld.node.probing import RATE, UNDER_WAY, Probed
 from channeld.wire.failure import FailureCode
 from routing.splitting import Ask
 from tests.unit.node.parts import Parts, parts
-from tests.unit.node.streets import FARTHER, HUB, PAYEE, SECOND, answer, attempts, lay, street
+from tests.unit.node.streets import FARTHER, HUB, PAYEE, SECOND, THIRD, answer, attempts, lay, street
 
 
 def ask(node: Parts, amount: int = 100, *, payee: NodeId = PAYEE.public, max_fee: int = 50) -> Ask:
@@ -91,20 +91,20 @@ async def test_nobody_knows_a_preimage(nursery: trio.Nursery) -> None:
 
 
 @pytest.mark.parametrize(
-    ("at", "said", "state", "hop", "code"),
+    ("at", "said", "state", "failed", "code"),
     [
         (2, FailureCode.UNKNOWN_PAYMENT, "arrived", None, "payment_rejected"),
         (2, FailureCode.FINAL_INCORRECT_AMOUNT, "arrived", None, "payment_failed"),
-        (0, FailureCode.TEMPORARY_CHANNEL_FAILURE, "failed", 2, "hop_short"),
-        (1, FailureCode.TEMPORARY_CHANNEL_FAILURE, "failed", 3, "hop_short"),
-        (1, FailureCode.UNKNOWN_NEXT_PEER, "failed", 3, "payee_offline"),
-        (1, FailureCode.UNKNOWN_PAYMENT, "failed", 3, "payment_failed"),
-        (2, FailureCode.TEMPORARY_CHANNEL_FAILURE, "failed", 3, "hop_short"),
-        (2, FailureCode.SAFE_MODE, "failed", 3, "safe_mode"),
+        (0, FailureCode.TEMPORARY_CHANNEL_FAILURE, "failed", SECOND, "hop_short"),
+        (1, FailureCode.TEMPORARY_CHANNEL_FAILURE, "failed", THIRD, "hop_short"),
+        (1, FailureCode.UNKNOWN_NEXT_PEER, "failed", THIRD, "payee_offline"),
+        (1, FailureCode.UNKNOWN_PAYMENT, "failed", THIRD, "payment_failed"),
+        (2, FailureCode.TEMPORARY_CHANNEL_FAILURE, "failed", THIRD, "hop_short"),
+        (2, FailureCode.SAFE_MODE, "failed", THIRD, "safe_mode"),
     ],
 )
 async def test_what_comes_back_says_how_far_it_got(
-    nursery: trio.Nursery, at: int, said: FailureCode, state: str, hop: int | None, code: str
+    nursery: trio.Nursery, at: int, said: FailureCode, state: str, failed: bytes | None, code: str
 ) -> None:
     """Only the payee can say that it has arrived, in the payee's words."""
     with parts(nursery) as node:
@@ -114,7 +114,7 @@ async def test_what_comes_back_says_how_far_it_got(
             node.payments.returned(attempt, answer(attempt, at, said))
         (probed,) = told
         assert isinstance(probed, Probed) and probed.lesson is not None
-        assert ("arrived" if probed.lesson.final else "failed", probed.hop) == (state, hop)
+        assert ("arrived" if probed.lesson.final else "failed", probed.failed) == (state, failed)
         assert probed.lesson.code == code
 
 
