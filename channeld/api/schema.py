@@ -346,7 +346,8 @@ NODE: Final = Schema(
             result=PAYMENT_INFO,
             errors=(
                 *("unknown_channel", "bad_circle", "channel_not_open", "unreachable", "hop_short", *_NO_WAY),
-                *("payment_failed", "payment_timeout", "payment_unknown", "idempotency_conflict", "safe_mode"),
+                *("payee_offline", "payment_failed", "payment_rejected", "payment_timeout", "payment_unknown"),
+                *("idempotency_conflict", "safe_mode"),
             ),
         ),
         Method(

@@ -22,7 +22,7 @@ from routing.fees import Policy
 from routing.graph import Graph
 from routing.liquidity import Liquidity
 from routing.search import Route
-from routing.splitting import MAX_PARTS, Ask, chance, find_parts
+from routing.splitting import MAX_PARTS, Ask, alone, chance, find_parts
 from routing.ways import OwnChannel
 
 
@@ -74,10 +74,13 @@ class Finder:
         most = max(1, min(MAX_PARTS, ask.amount // least))
         return find_parts(self._graph, ask, max_parts=most, least=least, standing=carried)
 
-    def plan(self, ask: Ask) -> tuple[tuple[Route, ...], float]:
-        """How a payment would go now, and how likely all of it arrives. Refused: by the codes that callers know."""
+    def plan(self, ask: Ask, *, whole: bool = False) -> tuple[tuple[Route, ...], float]:
+        """How a payment would go now, and how likely all of it arrives. `whole`: in one part.
+
+        Refused: by the codes that callers know.
+        """
         try:
-            routes = self.parts(ask)
+            routes = (alone(self._graph, ask),) if whole else self.parts(ask)
         except Refused as no_way:
             raise reasons.told(no_way) from None
         return routes, chance(routes, ask)

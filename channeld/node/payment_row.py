@@ -46,8 +46,8 @@ COLUMNS: Final = (
 )
 
 
-def begun(asked: Invoice, text: str, amount: Amount, max_fee: Amount, now: Timestamp, timeout: int) -> Payment:
-    """One that begins."""
+def new_payment(asked: Invoice, text: str, amount: Amount, max_fee: Amount, now: Timestamp, timeout: int) -> Payment:
+    """One that begins now."""
     return Payment(
         hash=asked.payment_hash,
         invoice=text,

@@ -29,7 +29,7 @@ from channeld.node import reasons
 from channeld.node.attempts import Lessons, attempt_of, build, hints_of, locks_of, offer_of
 from channeld.node.finding import Finder
 from channeld.node.ledger import Attempt, Book
-from channeld.node.payment_row import COLUMNS, Circle, Payment, begun, circle_of, payment_of
+from channeld.node.payment_row import COLUMNS, Circle, Payment, circle_of, new_payment, payment_of
 from channeld.node.probing import Probing
 from channeld.node.world import World
 from channeld.storage.store import Batch, Store, wide
@@ -124,7 +124,7 @@ class Payments:
         self.liquidity = Liquidity() if liquidity is None else liquidity
         self.ways = Finder(book, world, graph, us=us, liquidity=self.liquidity, least_part=least_part)
         self._lessons = Lessons(graph, self.liquidity)
-        self.probing = Probing(book, world, self.ways, graph, self._lessons, domain=domain, randomness=randomness)
+        self.probing = Probing(book, world, self.ways, self._lessons, domain=domain, randomness=randomness)
         ((self._count,),) = store.rows("SELECT coalesce(max(n), 0) FROM payments")
 
     # -- asked from outside
@@ -172,7 +172,7 @@ class Payments:
         Refused: `safe_mode`.
         """
         self._world.must_be_safe()
-        payment = begun(asked, text, _amount(asked, None), max_fee, self._world.now, timeout)
+        payment = new_payment(asked, text, _amount(asked, None), max_fee, self._world.now, timeout)
         self._start(_Running(asked=asked, payment=payment, fresh=True, circle=circle, claim=claim))
 
     async def outcome(self, hash_: LockKey, timeout: int) -> Payment:
@@ -205,7 +205,7 @@ class Payments:
         if asked.payee == self._us:
             raise Refused("invoice_own", "the invoice is our own", "it is for others to pay")
         pays = _amount(asked, amount)
-        return self.ways.plan(self._ask(asked, pays, max_fee if max_fee is not None else usual_fee(pays)))
+        return self.ways.plan(self._ask(asked, pays, max_fee if max_fee is not None else _usual_fee(pays)))
 
     def find(self, hash_: LockKey) -> Payment | None:
         rows = self._store.rows(f"SELECT {COLUMNS} FROM payments WHERE hash = ?", hash_)
@@ -230,7 +230,7 @@ class Payments:
         pays = _amount(asked, amount)
         if asked.payment_hash in self._world.registered:
             raise Refused("invoice_paid", "the invoice's preimage is public already", "ask for a new one")
-        payment = begun(asked, text, pays, max_fee if max_fee is not None else usual_fee(pays), now, timeout)
+        payment = new_payment(asked, text, pays, max_fee if max_fee is not None else _usual_fee(pays), now, timeout)
         running = _Running(asked=asked, payment=payment, fresh=True)
         if failed is not None:
             running.claim.add("DELETE FROM payments WHERE hash = ? AND state = 'failed'", payment.hash)
@@ -449,8 +449,7 @@ def _amount(asked: Invoice, amount: Amount | None) -> Amount:
     return pays
 
 
-def usual_fee(amount: Amount) -> Amount:
-    """What the hops may take where nobody says."""
+def _usual_fee(amount: Amount) -> Amount:
     return Amount(max(amount // 100, 1_000))
 
 

@@ -29,9 +29,8 @@ from channeld.node.ledger import Attempt, Book
 from channeld.node.world import World
 from channeld.wire.invoice import Invoice
 from routing.announcements import Rate, Spam
-from routing.graph import Graph
 from routing.search import Route
-from routing.splitting import Ask, alone, chance
+from routing.splitting import Ask
 from routing.ways import OwnChannel
 
 log = logging.getLogger(__name__)
@@ -73,13 +72,12 @@ class Probing:
         book: Book,
         world: World,
         ways: Finder,
-        graph: Graph,
         lessons: Lessons,
         *,
         domain: Domain,
         randomness: Callable[[int], bytes],
     ) -> None:
-        self._book, self._world, self._ways, self._graph, self._lessons = book, world, ways, graph, lessons
+        self._book, self._world, self._ways, self._lessons = book, world, ways, lessons
         self._domain, self._randomness = domain, randomness
         self._standing: dict[LockKey, _Standing] = {}
         self._rate = Spam(RATE)
@@ -94,19 +92,16 @@ class Probing:
             raise Refused(
                 "busy", f"{UNDER_WAY} probes are under way", "one that hangs ends with its lock at the latest"
             )
-        spare = tuple(one for one in ask.own_channels if self._spares(one))
-        if ask.own_channels and not spare:
+        mine = [one for one in ask.own_channels if one.token == ask.token]
+        spare = tuple(one for one in mine if self._spares(one))
+        if mine and not spare:
             raise Refused("busy", "half of each channel's slots are for payments, no more are free", "try again later")
-        try:
-            route = alone(self._graph, replace(ask, own_channels=spare))
-        except Refused as no_way:
-            raise reasons.told(no_way) from None
+        (route,), likely = self._ways.plan(replace(ask, own_channels=spare), whole=True)
         try:
             self._rate.judge("probes", self._world.now)
         except PeerFault:
             text = f"{RATE.burst} probes at once and one each {RATE.every} s are enough"
             raise Refused("busy", text, "try again a little later") from None
-        likely = chance((route,), ask)
         standing = self._send(ask, route)
         with trio.move_on_after(PATIENCE):
             await standing.done.wait()
