@@ -26,7 +26,7 @@ async def pay(payer: Actor, payee: Actor, amount: int) -> Any:
             try:
                 return await ours.pay_invoice(invoice=asked["invoice"])
             except ApiError as fault:
-                if fault.code != "no_route":
+                if fault.code not in ("no_route", "unknown_payee"):
                     raise
                 await trio.sleep(0.2)
 

@@ -65,6 +65,7 @@ def _faults() -> dict[str, Fault]:
         },
         Number.PAYMENT_FAILED: {
             "no_route": "no path to the payee can carry the amount within fee and time",
+            "unknown_payee": "nobody has announced a way to the payee in this token",
             "fee_budget": "every path to the payee costs more in fees than the limit",
             "hop_short": "a hop on the way has too little on its side now; nothing was paid",
             "payee_offline": "the payee is not connected to the node before it; nothing was paid",
@@ -87,6 +88,7 @@ def _faults() -> dict[str, Fault]:
             "already_offered": "the lock is signed; it ends by its outcome or its expiry",
             "amount_fixed": "the invoice names its amount",
             "bad_amount": "no amount that can be sent",
+            "bad_circle": "a payment to oneself goes between two channels of one token",
             "bad_bond": "a close bond far from the usual one",
             "bad_config": "the configuration does not make sense",
             "bad_database": "the file is no database of this program, or of a newer version",
@@ -126,6 +128,7 @@ def _faults() -> dict[str, Fault]:
             "other_chain": "none of the blocks known here is on the chain that the endpoint shows",
             "payee_own": "the payee is this node",
             "peer_refused": "the peer declined",
+            "probing_off": "the node's settings allow no probes",
             "payment_unknown": "pending when the database was copied: only its payee knows the outcome",
             "port_in_use": "another program listens at the configured address",
             "preimage_known": "the lock can be taken, so it is not given back",

@@ -80,6 +80,19 @@ class NodeService(Service, Protocol):
         timeout: int,
         idempotency_key: str | None,
     ) -> Json: ...
+    async def find_route(self, *, invoice: str, amount: int | None, max_fee: int | None) -> Json: ...
+    async def estimate(self, *, node_id: bytes, token: str, amount: int, max_fee: int | None) -> Json: ...
+    async def probe(self, *, node_id: bytes, token: str, amount: int, max_fee: int | None) -> Json: ...
+    async def rebalance(
+        self,
+        *,
+        from_channel: bytes,
+        to_channel: bytes,
+        amount: int,
+        max_fee: int | None,
+        timeout: int,
+        idempotency_key: str | None,
+    ) -> Json: ...
     async def send_transfers(self, *, channel_id: bytes, transfers: Sequence[Mapping[str, Any]], wait: bool) -> Json:
         """`transfers`: each {"amount": int, "id": 16 bytes or None}."""
 

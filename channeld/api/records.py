@@ -163,20 +163,22 @@ INVOICE_INFO: Final = record(
 PAYMENT_INFO: Final = record(
     "Payment",
     one("id", PAYMENT, "32 bytes, the payment hash; or 16 bytes, the id of a direct transfer"),
-    one("kind", Choice(words=("invoice", "keysend", "transfer"))),
-    one("direction", Choice(words=("out", "in"))),
+    one("kind", Choice(words=("invoice", "keysend", "transfer", "rebalance"))),
+    one("direction", Choice(words=("out", "in", "self"))),
     one("state", Choice(words=PAYMENT_STATES)),
     one("token", ADDRESS),
     one("symbol", Text()),
     one("amount", Units(), "what the payee gets"),
     one("fee", Units(), "what the hops between take on top; 0 on the way in"),
-    one("peer", Maybe(of=NODE_ID), "the payee if we pay; the neighbour if we are paid"),
+    one("peer", Maybe(of=NODE_ID), "the payee if we pay, ourselves for a rebalance; the neighbour if we are paid"),
     one("created_at", TIME),
     default("settled_at", Maybe(of=TIME), None),
     default("preimage", Maybe(of=HASH), None),
     default("hops", Whole(), 0),
     default("description", Text(least=0, most=640), ""),
     default("channel_id", Maybe(of=HASH), None, "for a direct transfer"),
+    default("from_channel", Maybe(of=HASH), None, "for a rebalance: the channel it leaves by"),
+    default("to_channel", Maybe(of=HASH), None, "and the one it comes home by"),
     default("error", Maybe(of=Text(most=64)), None, "code of the failure"),
     default("error_text", Maybe(of=Text(most=512)), None, "what failed, and at which hop"),
 )
@@ -210,6 +212,14 @@ LEARNED: Final = record(
     one("at", TIME, "when it was learned; it fades"),
 )
 LEARNED_VERSION: Final = default("version", Whole(least=1, most=1), 1, "of the form of `channels`")
+PROBE: Final = record(
+    "Probe",
+    one("state", Choice(words=("arrived", "failed", "pending")), "pending: the lock has not come back yet"),
+    one("plan", PLAN, "the way it took, and how likely it was thought before"),
+    one("failed_channel", Maybe(of=HASH), "the one of the way that did not carry it"),
+    default("error", Maybe(of=Text(most=64)), None, "code of the failure"),
+    default("error_text", Maybe(of=Text(most=512)), None, "what failed, and which node says so"),
+)
 TOWER_INFO: Final = record(
     "OurTower",
     one("node_id", NODE_ID),

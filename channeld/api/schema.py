@@ -43,6 +43,7 @@ from channeld.api.records import (
     PEER,
     PEER_INFO,
     PLAN,
+    PROBE,
     SECONDS,
     TIME,
     TOKEN,
@@ -148,9 +149,16 @@ _OPENING: Final = (
 )
 _PAYING: Final = (
     "invoice_malformed", "invoice_expired", "invoice_paid", "invoice_own", "invoice_wrong_chain", "amount_required",
-    "insufficient_balance", "no_route", "fee_budget", "hop_short", "payee_offline", "payment_failed", "payment_timeout",
-    "payment_unknown", "idempotency_conflict", "safe_mode",
+    "insufficient_balance", "no_route", "unknown_payee", "fee_budget", "hop_short", "payee_offline", "payment_failed",
+    "payment_rejected", "payment_timeout", "payment_unknown", "idempotency_conflict", "safe_mode",
 )  # fmt: skip
+_TO_NODE: Final = (
+    one("node_id", NODE_ID, "the payee"),
+    one("token", TOKEN),
+    one("amount", Units(least=1), "what the payee is to get, base units"),
+    opt("max_fee", Units(), "base units; left out: the setting"),
+)
+_NO_WAY: Final = ("insufficient_balance", "no_route", "unknown_payee", "fee_budget")
 
 _SENDING: Final = tuple(code for code in _PAYING if not code.startswith(("invoice_", "amount_")))
 
@@ -342,7 +350,39 @@ NODE: Final = Schema(
             result=PLAN,
             errors=(
                 *("invoice_malformed", "invoice_own", "invoice_wrong_chain", "amount_required", "amount_fixed"),
-                *("insufficient_balance", "no_route", "fee_budget"),
+                *_NO_WAY,
+            ),
+        ),
+        Method(
+            name="estimate",
+            help="How a payment to a node would go now, without an invoice. Nothing is paid or asked.",
+            params=_TO_NODE,
+            result=PLAN,
+            errors=("unknown_token", "payee_own", *_NO_WAY),
+        ),
+        Method(
+            name="probe",
+            help="Send a lock that nobody can take to a node and back, in one part: how far it gets is learned.",
+            params=_TO_NODE,
+            result=PROBE,
+            errors=("probing_off", "busy", "safe_mode", "too_many_locks", "unknown_token", "payee_own", *_NO_WAY),
+        ),
+        Method(
+            name="rebalance",
+            help="Pay ourselves, out over one channel and home over another. Asked again, the first outcome is told.",
+            params=(
+                one("from_channel", HASH, "which can send less afterwards, by amount and fee"),
+                one("to_channel", HASH, "which can send more, by the amount"),
+                one("amount", Units(least=1), "base units"),
+                opt("max_fee", Units(), "base units, for the whole way; left out: the setting"),
+                default("timeout", Whole(least=1, most=86_400), 60, "seconds to find a way that works"),
+                KEY,
+            ),
+            result=PAYMENT_INFO,
+            errors=(
+                *("unknown_channel", "bad_circle", "channel_not_open", "unreachable", "hop_short", *_NO_WAY),
+                *("payee_offline", "payment_failed", "payment_rejected", "payment_timeout", "payment_unknown"),
+                *("idempotency_conflict", "safe_mode"),
             ),
         ),
         Method(

@@ -79,6 +79,13 @@ def _unit(unit: str, tokens: Iterable[Mapping[str, Any]]) -> tuple[str, int]:
     raise Refused("unknown_token", f"no token {unit!r:.40} is known on this network", f"known: {names}")
 
 
+def address(token: str, tokens: Iterable[Mapping[str, Any]]) -> str:
+    """The address that a token of the API's stands for; the coin's is all zeros."""
+    if token == "native":
+        return _ZERO
+    return next((one["token"] for one in tokens if one["symbol"].lower() == token.lower()), token.lower())
+
+
 def shown(units: str | int | None, token: str, tokens: Iterable[Mapping[str, Any]]) -> str:
     """Base units for people: `1.5 USDC`; in full, never rounded."""
     if units is None:

@@ -106,6 +106,53 @@ def close(channel: str, force: bool, together_for: int, wait: bool, timeout: flo
         _show(here, _until(here, daemon, name, ("closed",), timeout), tokens)
 
 
+@click.command()
+@shared
+@click.argument("from_channel", metavar="FROM")
+@click.argument("to_channel", metavar="TO")
+@click.argument("amount")
+@click.option("--max-fee", help="Most the whole way may cost; the setting by default.")
+@click.option("--raw", is_flag=True, help="Amounts are base units of the channels' token.")
+@click.option("--timeout", type=int, default=60, show_default=True, help="Seconds to find a way that works.")
+@click.option("--idempotency-key", help="Said again with the same key, the first outcome is told again.")
+def rebalance(
+    from_channel: str,
+    to_channel: str,
+    amount: str,
+    max_fee: str | None,
+    raw: bool,
+    timeout: int,
+    idempotency_key: str | None,
+) -> None:
+    """Move AMOUNT from the channel FROM to the channel TO by a payment to ourselves; it costs the hops' fees."""
+    here = session()
+    with here.connect() as daemon:
+        out, into = resolved(daemon, from_channel), resolved(daemon, to_channel)
+        tokens = daemon.get_info()["tokens"]
+        token = daemon.list_channels(channel_id=out)["channels"][0]["symbol"]
+        fee = None if max_fee is None else parse(max_fee, tokens, raw=raw, token=token).units
+        here.out.progress("looking for a way round and paying")
+        said = daemon.rebalance(
+            from_channel=out,
+            to_channel=into,
+            amount=parse(amount, tokens, raw=raw, token=token).units,
+            max_fee=fee,
+            timeout=timeout,
+            idempotency_key=idempotency_key,
+        )
+    here.out.show(
+        said,
+        [
+            (said["state"], shown(said["amount"], said["token"], tokens)),
+            ("fee", shown(said["fee"], said["token"], tokens)),
+            ("hops", said.get("hops", 0) or ""),
+            ("from", out),
+            ("to", into),
+            ("payment hash", said["id"]),
+        ],
+    )
+
+
 def resolved(daemon: BlockingClient, text: str) -> str:
     """The full id of the channel whose id is or begins with `text`. Refused `unknown_channel`, or `usage`."""
     wanted = "0x" + text.lower().removeprefix("0x")

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from channeld.base.errors import Refused
-from channeld.cli.amounts import parse, shown
+from channeld.cli.amounts import address, parse, shown
 from channeld.cli.channels import resolved
 from channeld.cli.output import brief
 from channeld.cli.session import session, shared
@@ -246,6 +246,55 @@ def route(text: str, amount: str | None, max_fee: str | None, raw: bool) -> None
             for one in (amount, max_fee)
         )
         said = daemon.find_route(invoice=text, amount=units, max_fee=fee)
+    _show_plan(said, said, token, tokens)
+
+
+@click.command()
+@shared
+@click.argument("node_id")
+@click.argument("amount")
+@click.option("--max-fee", help="Most it may cost on top; the setting by default.")
+@click.option("--raw", is_flag=True, help="Amounts are base units, of --token.")
+@click.option("--token", help="native, a symbol or an address; by default what AMOUNT says.")
+def estimate(node_id: str, amount: str, max_fee: str | None, raw: bool, token: str | None) -> None:
+    """How a payment of AMOUNT to the node NODE_ID would go now, without an invoice. Sends nothing."""
+    here = session()
+    with here.connect() as daemon:
+        tokens = daemon.get_info()["tokens"]
+        pays = parse(amount, tokens, raw=raw, token=token)
+        fee = None if max_fee is None else parse(max_fee, tokens, raw=raw, token=pays.token).units
+        said = daemon.estimate(node_id=node_id, token=pays.token, amount=pays.units, max_fee=fee)
+    _show_plan(said, said, address(pays.token, tokens), tokens)
+
+
+@click.command()
+@shared
+@click.argument("node_id")
+@click.argument("amount")
+@click.option("--max-fee", help="Most the way may cost; the setting by default. Nothing is paid.")
+@click.option("--raw", is_flag=True, help="Amounts are base units, of --token.")
+@click.option("--token", help="native, a symbol or an address; by default what AMOUNT says.")
+def probe(node_id: str, amount: str, max_fee: str | None, raw: bool, token: str | None) -> None:
+    """See how far AMOUNT gets on its way to the node NODE_ID, by a lock that nobody can take and that comes back.
+
+    The daemon's setting payments.probing must allow it.
+    """
+    here = session()
+    with here.connect() as daemon:
+        tokens = daemon.get_info()["tokens"]
+        pays = parse(amount, tokens, raw=raw, token=token)
+        fee = None if max_fee is None else parse(max_fee, tokens, raw=raw, token=pays.token).units
+        here.out.progress("waiting for the lock to come back")
+        said = daemon.probe(node_id=node_id, token=pays.token, amount=pays.units, max_fee=fee)
+    if not here.out.as_json:
+        where = f" over channel {brief(said['failed_channel'])}" if said["failed_channel"] else ""
+        why = f": {said.get('error_text')}" if said.get("error_text") else ""
+        here.out.text(f"{said['state']}{where}{why}")
+    _show_plan(said["plan"], said, address(pays.token, tokens), tokens)
+
+
+def _show_plan(plan: Any, said: Any, token: str, tokens: Any) -> None:
+    """A plan, as it is for people; or `said` as JSON."""
     rows = [
         (
             number if hop is part["hops"][0] else "",
@@ -254,13 +303,14 @@ def route(text: str, amount: str | None, max_fee: str | None, raw: bool) -> None
             shown(hop["amount"], token, tokens),
             shown(hop["fee"], token, tokens) if int(hop["fee"]) else "",
         )
-        for number, part in enumerate(said["parts"], 1)
+        for number, part in enumerate(plan["parts"], 1)
         for hop in part["hops"]
     ]
+    here = session()
     if not here.out.as_json:
         here.out.text(
-            f"{shown(said['amount'], token, tokens)} for a fee of {shown(said['fee'], token, tokens)}, "
-            f"arrives at once with {said['chance_ppm'] / 10_000:.1f} %"
+            f"{shown(plan['amount'], token, tokens)} for a fee of {shown(plan['fee'], token, tokens)}, "
+            f"arrives at once with {plan['chance_ppm'] / 10_000:.1f} %"
         )
     here.out.table(said, (">part", "over channel", "to", ">amount", ">fee kept"), rows, "")
 

@@ -194,8 +194,8 @@ class Invoices(TypedDict):
 class Payment(TypedDict):
     id: str
     """32 bytes, the payment hash; or 16 bytes, the id of a direct transfer."""
-    kind: Literal["invoice", "keysend", "transfer"]
-    direction: Literal["out", "in"]
+    kind: Literal["invoice", "keysend", "transfer", "rebalance"]
+    direction: Literal["out", "in", "self"]
     state: Literal["pending", "succeeded", "failed", "unknown"]
     token: str
     symbol: str
@@ -204,7 +204,7 @@ class Payment(TypedDict):
     fee: str
     """What the hops between take on top; 0 on the way in."""
     peer: str | None
-    """The payee if we pay; the neighbour if we are paid."""
+    """The payee if we pay, ourselves for a rebalance; the neighbour if we are paid."""
     created_at: int
     settled_at: NotRequired[int | None]
     preimage: NotRequired[str | None]
@@ -212,6 +212,10 @@ class Payment(TypedDict):
     description: NotRequired[str]
     channel_id: NotRequired[str | None]
     """For a direct transfer."""
+    from_channel: NotRequired[str | None]
+    """For a rebalance: the channel it leaves by."""
+    to_channel: NotRequired[str | None]
+    """And the one it comes home by."""
     error: NotRequired[str | None]
     """Code of the failure."""
     error_text: NotRequired[str | None]
@@ -246,6 +250,19 @@ class Plan(TypedDict):
     """How likely all parts arrive at once, as far as was learned; millionths."""
     parts: list[Part]
     """Sent at the same time, all or nothing."""
+
+
+class Probe(TypedDict):
+    state: Literal["arrived", "failed", "pending"]
+    """Pending: the lock has not come back yet."""
+    plan: Plan
+    """The way it took, and how likely it was thought before."""
+    failed_channel: str | None
+    """The one of the way that did not carry it."""
+    error: NotRequired[str | None]
+    """Code of the failure."""
+    error_text: NotRequired[str | None]
+    """What failed, and which node says so."""
 
 
 class Learned(TypedDict):
@@ -612,6 +629,65 @@ class AsyncNodeCalls(ABC):
         """
         return cast("Plan", await self.call("find_route", invoice=invoice, amount=amount, max_fee=max_fee))
 
+    async def estimate(
+        self, *, node_id: bytes | str, token: str, amount: int | str, max_fee: int | str | None = None
+    ) -> Plan:
+        """How a payment to a node would go now, without an invoice. Nothing is paid or asked.
+
+        Args:
+            node_id: the payee
+            token: as the name says
+            amount: what the payee is to get, base units
+            max_fee: base units; left out: the setting
+        """
+        return cast("Plan", await self.call("estimate", node_id=node_id, token=token, amount=amount, max_fee=max_fee))
+
+    async def probe(
+        self, *, node_id: bytes | str, token: str, amount: int | str, max_fee: int | str | None = None
+    ) -> Probe:
+        """Send a lock that nobody can take to a node and back, in one part: how far it gets is learned.
+
+        Args:
+            node_id: the payee
+            token: as the name says
+            amount: what the payee is to get, base units
+            max_fee: base units; left out: the setting
+        """
+        return cast("Probe", await self.call("probe", node_id=node_id, token=token, amount=amount, max_fee=max_fee))
+
+    async def rebalance(
+        self,
+        *,
+        from_channel: bytes | str,
+        to_channel: bytes | str,
+        amount: int | str,
+        max_fee: int | str | None = None,
+        timeout: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Payment:
+        """Pay ourselves, out over one channel and home over another. Asked again, the first outcome is told.
+
+        Args:
+            from_channel: which can send less afterwards, by amount and fee
+            to_channel: which can send more, by the amount
+            amount: base units
+            max_fee: base units, for the whole way; left out: the setting
+            timeout: seconds to find a way that works (default 60)
+            idempotency_key: said again with the same key, a call returns its first answer
+        """
+        return cast(
+            "Payment",
+            await self.call(
+                "rebalance",
+                from_channel=from_channel,
+                to_channel=to_channel,
+                amount=amount,
+                max_fee=max_fee,
+                timeout=timeout,
+                idempotency_key=idempotency_key,
+            ),
+        )
+
     async def export_liquidity(self, *, cursor: str | None = None, limit: int | None = None) -> Liquidity:
         """What payments have taught of others' balances, in the order of channel ids; of public channels only.
 
@@ -956,6 +1032,63 @@ class BlockingNodeCalls(ABC):
             max_fee: base units; left out: the setting
         """
         return cast("Plan", self.call("find_route", invoice=invoice, amount=amount, max_fee=max_fee))
+
+    def estimate(
+        self, *, node_id: bytes | str, token: str, amount: int | str, max_fee: int | str | None = None
+    ) -> Plan:
+        """How a payment to a node would go now, without an invoice. Nothing is paid or asked.
+
+        Args:
+            node_id: the payee
+            token: as the name says
+            amount: what the payee is to get, base units
+            max_fee: base units; left out: the setting
+        """
+        return cast("Plan", self.call("estimate", node_id=node_id, token=token, amount=amount, max_fee=max_fee))
+
+    def probe(self, *, node_id: bytes | str, token: str, amount: int | str, max_fee: int | str | None = None) -> Probe:
+        """Send a lock that nobody can take to a node and back, in one part: how far it gets is learned.
+
+        Args:
+            node_id: the payee
+            token: as the name says
+            amount: what the payee is to get, base units
+            max_fee: base units; left out: the setting
+        """
+        return cast("Probe", self.call("probe", node_id=node_id, token=token, amount=amount, max_fee=max_fee))
+
+    def rebalance(
+        self,
+        *,
+        from_channel: bytes | str,
+        to_channel: bytes | str,
+        amount: int | str,
+        max_fee: int | str | None = None,
+        timeout: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Payment:
+        """Pay ourselves, out over one channel and home over another. Asked again, the first outcome is told.
+
+        Args:
+            from_channel: which can send less afterwards, by amount and fee
+            to_channel: which can send more, by the amount
+            amount: base units
+            max_fee: base units, for the whole way; left out: the setting
+            timeout: seconds to find a way that works (default 60)
+            idempotency_key: said again with the same key, a call returns its first answer
+        """
+        return cast(
+            "Payment",
+            self.call(
+                "rebalance",
+                from_channel=from_channel,
+                to_channel=to_channel,
+                amount=amount,
+                max_fee=max_fee,
+                timeout=timeout,
+                idempotency_key=idempotency_key,
+            ),
+        )
 
     def export_liquidity(self, *, cursor: str | None = None, limit: int | None = None) -> Liquidity:
         """What payments have taught of others' balances, in the order of channel ids; of public channels only.

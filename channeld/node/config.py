@@ -168,6 +168,12 @@ class Config:
     accept_keysend: bool = setting(
         "payments.accept_keysend", flag, False, "take payments that nobody has asked for; each is kept for good"
     )
+    probing: bool = setting(
+        "payments.probing",
+        flag,
+        False,
+        "let callers send probes: locks that nobody can take, to learn how far they get; each binds money for a while",
+    )
     towers: tuple[str, ...] = setting("towers.uris", many(node_uri), (), "watchtowers that guard our channels")
     tower_wait: int = setting(
         "towers.wait", whole(0, 86_400), 10, "for which a start signs nothing while a tower has not answered", unit="s"

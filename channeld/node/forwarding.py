@@ -355,7 +355,9 @@ class Desk:
                 "INSERT OR IGNORE INTO parts VALUES (?, ?, ?, ?, ?)",
                 *(part.channel, part.lock, invoice.hash, wide(part.amount), part.at),
             )
-        self._book.events.add(writes, "payment_received", payment_hash=invoice.hash, amount=str(received))
+        of_others = "NOT EXISTS (SELECT 1 FROM rebalances WHERE hash = ?)"  # our own is told as `payment_sent`
+        told = {"payment_hash": invoice.hash, "amount": str(received)}
+        self._book.events.add_if(of_others, invoice.hash, writes, "payment_received", **told)
         self._paid[invoice.hash] = turn
         return writes
 

@@ -30,6 +30,21 @@ _INVOICE: Final = (
 )
 USUAL_HOLD: Final = Seconds(3_600)
 """For which a payment can be held if the caller says nothing: as long as an invoice is open; one slot at every hop."""
+FOR_OTHERS: Final = "NOT EXISTS (SELECT 1 FROM rebalances WHERE rebalances.hash = invoices.hash)"
+"""Not of a payment to ourselves: such an invoice is told to nobody."""
+
+
+def keep(
+    batch: Batch, asked: Invoice, text: str, preimage: Preimage, *, hold: Seconds = Seconds(0), again: bool = False
+) -> None:
+    """The row of an invoice that we make. `again`: the batch may be saved more than once, else a second is Broken."""
+    batch.add(
+        f"INSERT {'OR IGNORE ' if again else ''}INTO invoices "
+        "(hash, n, preimage, secret, text, token, amount, created, expires, hold, state) "
+        "VALUES (?, (SELECT coalesce(max(n), 0) + 1 FROM invoices), ?, ?, ?, ?, ?, ?, ?, ?, 'open')",
+        *(asked.payment_hash, preimage, asked.payment_secret, text, asked.token),
+        *(None if asked.amount is None else wide(asked.amount), asked.created, asked.expires_at, hold),
+    )
 
 
 class Invoices:
@@ -85,14 +100,13 @@ class Invoices:
                 payment_hash = LockKey(sha256(preimage))
             elif self._book.knows(payment_hash) or payment_hash in self._world.registered:
                 raise _exists(payment_hash)
-            secret = self._randomness(32)
             coin = network.token(token)
             asked = Invoice(
                 domain=self._domain,
                 token=coin,
                 amount=None if amount is None else Amount(amount),
                 payment_hash=payment_hash,
-                payment_secret=secret,
+                payment_secret=self._randomness(32),
                 created=now,
                 expiry=Seconds(expiry),
                 description=description,
@@ -102,12 +116,7 @@ class Invoices:
             )
             text = invoice.encode(asked, self._key)
             batch = Batch()
-            batch.add(
-                "INSERT INTO invoices (hash, n, preimage, secret, text, token, amount, created, expires, hold, state) "
-                "VALUES (?, (SELECT coalesce(max(n), 0) + 1 FROM invoices), ?, ?, ?, ?, ?, ?, ?, ?, 'open')",
-                *(payment_hash, preimage, secret, text, coin),
-                *(None if amount is None else wide(amount), now, asked.expires_at, hold),
-            )
+            keep(batch, asked, text, preimage, hold=hold)
             answer = shown.invoice_of(asked, text, network, now=now, row=("open", None, 0, b"", hold))
             try:
                 await self._asked.remember(idempotency_key, request, answer, batch)
@@ -160,7 +169,7 @@ class Invoices:
 
     def list(self, *, limit: int, cursor: str | None) -> Json:
         (before,) = read_cursor(cursor, 1)
-        rows = self._store.rows(f"{_INVOICE} WHERE n < ? ORDER BY n DESC LIMIT ?", before, limit)
+        rows = self._store.rows(f"{_INVOICE} WHERE n < ? AND {FOR_OTHERS} ORDER BY n DESC LIMIT ?", before, limit)
         following = str(rows[-1][0]) if len(rows) == limit else None
         return {"invoices": [self._invoice(row) for row in rows], "next": following}
 

@@ -14,8 +14,7 @@ transaction of its own. After a restart the payments that are pending go on in t
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
@@ -25,12 +24,14 @@ import trio
 from channeld.base.digests import Domain
 from channeld.base.errors import BUGS, Broken, Malformed, Refused
 from channeld.base.quick import replace
-from channeld.base.units import Address, Amount, LockKey, NodeId, Preimage, Seconds, Timestamp
-from channeld.core.channel import Channel, Session
+from channeld.base.units import Address, Amount, LockKey, NodeId, Preimage, Timestamp
+from channeld.node import reasons
 from channeld.node.attempts import Lessons, attempt_of, build, hints_of, locks_of, offer_of
+from channeld.node.finding import Finder
 from channeld.node.keysend import asked_again
 from channeld.node.ledger import Attempt, Book
-from channeld.node.payment_row import COLUMNS, Payment, payment_of
+from channeld.node.payment_row import COLUMNS, Circle, Payment, circle_of, new_payment, payment_of
+from channeld.node.probing import Probing
 from channeld.node.world import World
 from channeld.storage.store import Batch, Store, wide
 from channeld.wire import invoice, onion
@@ -38,20 +39,14 @@ from channeld.wire.invoice import Invoice
 from routing.edges import Direction
 from routing.graph import Graph
 from routing.liquidity import Liquidity
-from routing.search import NoRoute, Route
-from routing.splitting import MAX_PARTS, Ask, chance, find_parts
-from routing.ways import OwnChannel
+from routing.search import Route
+from routing.splitting import Ask
 
 log = logging.getLogger(__name__)
 MAX_ROUNDS: Final = 20
 """Plans that one payment may make."""
-_NO_WAY: Final = {
-    "own_channels_short": "insufficient_balance",
-    "unknown_payee": "no_route",
-    "too_long": "no_route",
-}
-"""What callers are told of `routing.search.NoRoute`'s reasons; the text says more."""
 
+_ARRIVED: Final = "SELECT 1 FROM invoices WHERE hash = ? AND state = 'paid'"
 _decode = lru_cache(maxsize=1_024)(invoice.decode)
 """An invoice is read several times on its way to being paid; the same text always says the same."""
 
@@ -75,6 +70,8 @@ class _Running:
     asked: Invoice
     payment: Payment
     """As it began; with its outcome once that is on disk."""
+    circle: Circle | None = None
+    """Of a payment to ourselves."""
     fee: Amount = Amount(0)
     hops: int = 0
     """Of the parts of the newest plan: all fees, and the longest way."""
@@ -127,9 +124,11 @@ class Payments:
         self._book, self._store, self._world, self._graph = book, store, world, graph
         self._domain, self._us, self._randomness, self._nursery = domain, us, randomness, nursery
         self._running: dict[LockKey, _Running] = {}
-        self._least_part = least_part
         self.liquidity = Liquidity() if liquidity is None else liquidity
         self._lessons = Lessons(graph, self.liquidity)
+        lately = self._lessons.lately
+        self.ways = Finder(book, world, graph, us=us, liquidity=self.liquidity, lately=lately, least_part=least_part)
+        self.probing = Probing(book, world, self.ways, self._lessons, domain=domain, randomness=randomness)
         ((self._count,),) = store.rows("SELECT coalesce(max(n), 0) FROM payments")
 
     # -- asked from outside
@@ -184,9 +183,30 @@ class Payments:
             running = self._begin(asked, text, amount, max_fee, timeout, claim, found, drawn)
         elif claim:  # the same payment under another key
             await self._store.commit(claim)
-        with trio.move_on_after(timeout + 5):
-            await running.done.wait()
-        return _outcome(running.payment)
+        return await _outcome_of(running, timeout)
+
+    def go_round(self, asked: Invoice, text: str, circle: Circle, max_fee: Amount, timeout: int, claim: Batch) -> None:
+        """Begin to pay an invoice of our own from one channel of ours to another; `outcome` waits for what follows.
+
+        Args:
+            asked: nobody has seen it; it names its amount.
+            claim: saved with the payment's row; what makes the invoice and the circle stands there.
+
+        Refused: `safe_mode`.
+        """
+        self._world.must_be_safe()
+        payment = new_payment(asked, text, _amount(asked, None), max_fee, self._world.now, timeout)
+        self._start(_Running(asked=asked, payment=payment, fresh=True, circle=circle, claim=claim))
+
+    async def outcome(self, hash_: LockKey, timeout: int) -> Payment:
+        """Of a payment that was begun. Refused: as by what began it, or `unknown_payment`."""
+        running = self._running.get(hash_)
+        if running is not None:
+            return await _outcome_of(running, timeout)
+        found = self.find(hash_)
+        if found is None:
+            raise Refused("unknown_payment", f"no payment of ours is 0x{hash_.hex()}", "channeld payments")
+        return _outcome(found)
 
     def read(self, text: str) -> Invoice:
         """Refused (invoice_malformed, invoice_wrong_chain): not an invoice for us to look at."""
@@ -208,12 +228,7 @@ class Payments:
         if asked.payee == self._us:
             raise _own()
         pays = _amount(asked, amount)
-        ask = self._ask(asked, pays, max_fee if max_fee is not None else _usual_fee(pays))
-        try:
-            routes = self._parts(ask)
-        except Refused as no_way:
-            raise Refused(_NO_WAY.get(no_way.code, no_way.code), no_way.text, no_way.hint) from None
-        return routes, chance(routes, ask)
+        return self.ways.plan(self._ask(asked, pays, max_fee if max_fee is not None else _usual_fee(pays)))
 
     def find(self, hash_: LockKey) -> Payment | None:
         rows = self._store.rows(f"SELECT {COLUMNS} FROM payments WHERE hash = ?", hash_)
@@ -239,36 +254,25 @@ class Payments:
         pays = _amount(asked, amount)
         if asked.payment_hash in self._world.registered:
             raise Refused("invoice_paid", "the invoice's preimage is public already", "ask for a new one")
-        payment = Payment(
-            hash=asked.payment_hash,
-            invoice=text,
-            drawn=drawn,
-            token=asked.token,
-            payee=asked.payee,
-            amount=pays,
-            fee=Amount(0),
-            max_fee=max_fee if max_fee is not None else _usual_fee(pays),
-            give_up=Timestamp(now + timeout),
-            hops=0,
-            state="pending",
-            preimage=b"",
-            code="",
-            text="",
-            at=now,
-            settled_at=Timestamp(0),
-        )
-        running = self._running[payment.hash] = _Running(asked=asked, payment=payment, fresh=True)
+        fee = max_fee if max_fee is not None else _usual_fee(pays)
+        payment = new_payment(asked, text, pays, fee, now, timeout, drawn)
+        running = _Running(asked=asked, payment=payment, fresh=True)
         if failed is not None:
             running.claim.add("DELETE FROM payments WHERE hash = ? AND state = 'failed'", payment.hash)
         if claim is not None:
             running.claim.extend(claim)
+        return self._start(running)
+
+    def _start(self, running: _Running) -> _Running:
+        hash_ = running.asked.payment_hash
+        self._running[hash_] = running
         begun = False
         try:
             self._go_on(running)
             begun = True
         finally:
             if not begun:
-                del self._running[payment.hash]
+                del self._running[hash_]
         return running
 
     def _row(self, running: _Running) -> Batch:
@@ -292,8 +296,13 @@ class Payments:
             payment = payment_of(row)
             final_delta = self._world.network.final_delta
             asked = self.read(payment.invoice) if payment.invoice else asked_again(payment, self._domain, final_delta)
-            running = _Running(asked=asked, payment=payment, fee=payment.fee, hops=payment.hops)
-            self._running[payment.hash] = running
+            running = self._running[payment.hash] = _Running(
+                asked=asked,
+                payment=payment,
+                circle=circle_of(self._store, payment.hash),
+                fee=payment.fee,
+                hops=payment.hops,
+            )
             for channel, lock in self._store.rows(
                 "SELECT channel, lock FROM attempts WHERE hash = ? AND state = 'offered'", payment.hash
             ):
@@ -317,12 +326,14 @@ class Payments:
         """In recovery: it may have been paid, so it is not tried again."""
         if hash_ in self._running and (found := self.find(hash_)) is not None:
             self._over(hash_, state=found.state, code=found.code, text=found.text, settled_at=found.settled_at)
+        self.probing.forgotten(hash_)
 
     def returned(self, what: Attempt, reason: bytes) -> None:
         """What came back may be none that is under way: a close can give a lock back twice."""
         running = self._running.get(what.hash)
         part = None if running is None else next((one for one in running.out if one.attempt is what), None)
         if running is None or part is None:
+            self.probing.returned(what, reason)
             return
         running.out.remove(part)
         running.fresh = False  # the row was saved with it
@@ -360,7 +371,9 @@ class Payments:
         if running.rounds >= MAX_ROUNDS:
             return code or "payment_failed", text
         if self._world.now > running.payment.give_up:
-            return "payment_timeout", text
+            return "payment_timeout", f"no way that works was found in time; last: {text}"
+        if running.circle is not None and self._store.rows(_ARRIVED, running.payment.hash):
+            return "payment_failed", "it has arrived, but what left us for it came back: it has cost nothing"
         return None
 
     def _planned(self, running: _Running) -> tuple[str, str] | None:
@@ -370,7 +383,7 @@ class Payments:
             routes = self._routes(running)
         except Refused as no_way:
             fault = running.refusal or no_way  # the rest of the ways may be none only because of it
-            code, text = _NO_WAY.get(fault.code, fault.code), fault.text
+            code, text = reasons.NO_WAY.get(fault.code, fault.code), fault.text
             if running.lesson is not None:
                 code, text = running.lesson[0] or code, f"{running.lesson[1]}; then: {text}"
             return code, text
@@ -394,33 +407,14 @@ class Payments:
         ask = self._ask(running.asked, running.left, Amount(max(0, running.payment.max_fee - spent)))
         if running.exclude or running.short:
             ask = replace(ask, exclude=frozenset(running.exclude), short=running.short)
+        if running.circle is not None:
+            return (self.ways.round(ask, running.circle),)
         carried = [one for part in running.out for one in part.carried]
-        return self._parts(ask, carried)
-
-    def _parts(self, ask: Ask, carried: Sequence[tuple[Direction, Amount]] = ()) -> tuple[Route, ...]:
-        least = max(Amount(1), self._least_part(ask.token))
-        most = max(1, min(MAX_PARTS, ask.amount // least))
-        away = self._lessons.lately.away(ask.now) - ask.exclude
-        if away:
-            with suppress(NoRoute):
-                round_them = replace(ask, exclude=ask.exclude | away)
-                return find_parts(self._graph, round_them, max_parts=most, least=least, standing=carried)
-        return find_parts(self._graph, ask, max_parts=most, least=least, standing=carried)
+        return self.ways.parts(ask, carried)
 
     def _ask(self, asked: Invoice, amount: Amount, max_fee: Amount) -> Ask:
-        return Ask(
-            source=self._us,
-            target=asked.payee,
-            token=asked.token,
-            amount=amount,
-            final_expiry_delta=Seconds(asked.min_final_delta + 3 * self._world.network.clock_skew),
-            own_channels=tuple(self._own_channels()),
-            max_fee=max_fee,
-            now=self._world.now,
-            hints=hints_of(asked),
-            terms=self._lessons.lately.terms(self._world.now),
-            liquidity=self.liquidity,
-        )
+        hints = hints_of(asked)
+        return self.ways.ask(asked.payee, asked.token, amount, max_fee, final_delta=asked.min_final_delta, hints=hints)
 
     def _part(self, running: _Running, route: Route) -> tuple[_Part, Route, bytes]:
         built = self._onion(running.asked, running.payment, route)
@@ -473,19 +467,6 @@ class Payments:
         self._book.events.ring()
         self._over(hash_, **outcome)
 
-    def _own_channels(self) -> Iterable[OwnChannel]:
-        for actor in self._book.actors.values():
-            channel = actor.channel
-            if channel.session is Session.LIVE and channel.signs and not channel.leaving and not actor.broken:
-                room = channel.max_locks - channel.newest_body.count(channel.we) - channel.reserved_locks
-                yield OwnChannel(
-                    channel_id=channel.id,
-                    side=channel.we,
-                    peer=channel.peer,
-                    token=channel.token,
-                    spendable=channel.spendable if room > 0 else Amount(0),
-                )
-
 
 def _amount(asked: Invoice, amount: Amount | None) -> Amount:
     """What an invoice is to be paid with. Refused (amount_fixed, amount_required): the two do not say it."""
@@ -507,10 +488,16 @@ def _usual_fee(amount: Amount) -> Amount:
     return Amount(max(amount // 100, 1_000))
 
 
+async def _outcome_of(running: _Running, timeout: int) -> Payment:
+    with trio.move_on_after(timeout + 5):
+        await running.done.wait()
+    return _outcome(running.payment)
+
+
 def _outcome(payment: Payment) -> Payment:
     """What is told of a payment that succeeded or is pending; Refused for others."""
     if payment.state == "failed":
-        raise Refused(payment.code or "payment_failed", payment.text, "nothing was paid; it may be tried again")
+        raise reasons.failed(payment.code, payment.text)
     if payment.state == "unknown":
         raise Refused(payment.code, payment.text, "ask the payee; a new invoice can be paid")
     return payment
@@ -527,8 +514,3 @@ def _copy(batch: Batch) -> Batch:
     same = Batch()
     same.extend(batch)
     return same
-
-
-def spendable(channels: Iterable[Channel]) -> Amount:
-    """What the open channels can send together."""
-    return Amount(sum(channel.spendable for channel in channels if channel.signs))

@@ -23,7 +23,8 @@ KEPT_EVENTS: Final = 100_000
 """Events, the newest: who listens has seen older ones or has stopped listening."""
 KEPT_ANSWERS: Final = 100_000
 """Idempotency keys of invoices made and paid that are remembered, the newest: an invoice made again costs nothing, and
-one that was paid is not paid again whatever the key. Those of channels opened and of keysends are kept for good."""
+one that was paid is not paid again whatever the key. Those of channels opened, of keysends and of rebalances are kept
+for good."""
 OVER: Final = 30 * 86_400
 """Seconds after which nothing can come of an invoice that expired unpaid, or of a lock that was given back: no lock
 hangs for longer than 14 days (`run.MAX_EXPIRY`)."""

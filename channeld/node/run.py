@@ -343,6 +343,7 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
     )
     book.arrivals, book.payer = desk, payments
     desk.word = gossip.word
+    payments.ways.policy = gossip.known.policy
     lines.openings, lines.gossip, lines.live = openings, gossip, gossip.live
 
     def changed(channel: Channel) -> None:

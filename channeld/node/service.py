@@ -28,12 +28,14 @@ from channeld.node.config import Config
 from channeld.node.forwarding import Desk
 from channeld.node.gossip import Gossip
 from channeld.node.guard import Guard
-from channeld.node.invoices import Invoices
+from channeld.node.invoices import FOR_OTHERS, Invoices
 from channeld.node.ledger import Book
 from channeld.node.lines import Lines
 from channeld.node.loop import Actor
 from channeld.node.opening import Openings
+from channeld.node.payment_row import Circle, circle_of
 from channeld.node.payments import Payments
+from channeld.node.rebalancing import Rebalancing
 from channeld.node.reserve import Reserve
 from channeld.node.shown import Json, hexed
 from channeld.node.towers import Towers
@@ -42,6 +44,7 @@ from channeld.node.world import World
 from channeld.storage.store import Batch, Store
 from channeld.wire import invoice
 from channeld.wire.address import HostPort, node_address
+from routing.splitting import Ask
 
 COOP_VALID: Final = 600
 """Seconds of chain time for which an offer to close together stands."""
@@ -73,10 +76,20 @@ class Service:
     asked: Asked = field(init=False)
     invoices: Invoices = field(init=False)
     transfers: Transfers = field(init=False)
+    rebalancing: Rebalancing = field(init=False)
 
     def __post_init__(self) -> None:
         self.asked = Asked(self.store)
         self.transfers = Transfers(self.store, self.world, self.book, self.randomness)
+        self.rebalancing = Rebalancing(
+            self.payments,
+            self.book,
+            self.world,
+            self.asked,
+            node_key=self.node_key,
+            domain=self.domain,
+            randomness=self.randomness,
+        )
         self.invoices = Invoices(
             self.store,
             self.world,
@@ -346,6 +359,29 @@ class Service:
         )
         return shown.plan_of(routes, chance)
 
+    async def estimate(self, *, node_id: bytes, token: str, amount: int, max_fee: int | None) -> Json:
+        return shown.plan_of(*self.payments.ways.plan(self._to_node(node_id, token, amount, max_fee)))
+
+    async def probe(self, *, node_id: bytes, token: str, amount: int, max_fee: int | None) -> Json:
+        if not self.config.probing:
+            raise Refused("probing_off", "this node sends no probes", "payments.probing = true allows them")
+        return shown.probe_of(await self.payments.probing.probe(self._to_node(node_id, token, amount, max_fee)))
+
+    def _to_node(self, node_id: bytes, token: str, amount: int, max_fee: int | None) -> Ask:
+        """A question about a payment to a node that has made no invoice."""
+        if node_id == self.node_key.public:
+            raise Refused(
+                "payee_own", "the payee is this node itself", "channeld rebalance pays from channel to channel"
+            )
+        network, budget = self.config.network, self._budget(amount, max_fee)
+        return self.payments.ways.ask(
+            NodeId(node_id),
+            network.token(token),
+            Amount(amount),
+            Amount(budget or 0),
+            final_delta=network.final_delta,
+        )
+
     # -- payments
 
     async def pay_invoice(
@@ -406,6 +442,21 @@ class Service:
             done = await self.payments.send(asked, drawn, fee, timeout, claim=claim)
         return shown.payment_of(done, self.config.network, "")
 
+    async def rebalance(
+        self,
+        *,
+        from_channel: bytes,
+        to_channel: bytes,
+        amount: int,
+        max_fee: int | None,
+        timeout: int,
+        idempotency_key: str | None,
+    ) -> Json:
+        out, into = ChannelId(from_channel), ChannelId(to_channel)
+        budget = Amount(self._budget(amount, max_fee) or 0)
+        done = await self.rebalancing.move(out, into, Amount(amount), budget, timeout, idempotency_key)
+        return shown.payment_of(done, self.config.network, "", Circle(out, into))
+
     async def send_transfers(self, *, channel_id: bytes, transfers: Sequence[Mapping[str, Any]], wait: bool) -> Json:
         return await self.transfers.send(self._actor(channel_id), transfers, wait=wait)
 
@@ -432,8 +483,9 @@ class Service:
         found = self.payments.find(LockKey(hash_))
         if found is None:
             raise Refused("unknown_payment", f"no payment of ours is {hexed(hash_)}")
+        circle = circle_of(self.store, found.hash) if found.payee == self.node_key.public else None
         description = invoice.decode(found.invoice).description if found.invoice else ""
-        return shown.payment_of(found, self.config.network, description)
+        return shown.payment_of(found, self.config.network, description, circle)
 
     def _transfer(self, row: Sequence[Any]) -> Json:
         actor = self.book.actors.get(row[0])
@@ -451,7 +503,7 @@ class Service:
         )
         in_ = self.store.rows(
             "SELECT paid_at, 'in', n, hash FROM invoices WHERE state = 'paid' AND (paid_at, n) < (?, ?) "
-            "ORDER BY paid_at DESC, n DESC LIMIT ?",
+            f"AND {FOR_OTHERS} ORDER BY paid_at DESC, n DESC LIMIT ?",
             *(received, received_n, limit),
         )
         direct = self.store.rows(f"{_TRANSFER} WHERE n < ? ORDER BY n DESC LIMIT ?", sent, limit)

@@ -14,7 +14,8 @@ from channeld.chain.chain import BlockRef, Head
 from channeld.chain.networks import Network
 from channeld.core.channel import Channel, Phase, Session
 from channeld.core.closing import final_body
-from channeld.node.payment_row import Payment
+from channeld.node.payment_row import Circle, Payment
+from channeld.node.probing import Probed
 from channeld.storage.store import narrow
 from channeld.wire.invoice import Invoice
 from routing.search import Route
@@ -119,11 +120,12 @@ def channel_of(channel: Channel, network: Network, facts: Mapping[str, bytes]) -
     }
 
 
-def payment_of(payment: Payment, network: Network, description: str) -> Json:
+def payment_of(payment: Payment, network: Network, description: str, circle: Circle | None = None) -> Json:
+    """`circle`, for a payment to ourselves: from which channel to which."""
     return {
         "id": hexed(payment.hash),
-        "kind": "keysend" if payment.drawn else "invoice",
-        "direction": "out",
+        "kind": "rebalance" if circle else "keysend" if payment.drawn else "invoice",
+        "direction": "self" if circle else "out",
         "state": payment.state,
         "token": hexed(payment.token),
         "symbol": symbol(network, payment.token),
@@ -134,6 +136,8 @@ def payment_of(payment: Payment, network: Network, description: str) -> Json:
         "settled_at": payment.settled_at or None,
         "preimage": hexed(payment.preimage) if payment.preimage else None,
         "hops": payment.hops,
+        "from_channel": hexed(circle.out) if circle else None,
+        "to_channel": hexed(circle.into) if circle else None,
         "description": description,
         "error": payment.code or None,
         "error_text": payment.text or None,
@@ -191,6 +195,18 @@ def plan_of(routes: Sequence[Route], chance: float) -> Json:
         "fee": str(sum(route.fee for route in routes)),
         "chance_ppm": round(chance * 1_000_000),
         "parts": [_part(route) for route in routes],
+    }
+
+
+def probe_of(probed: Probed) -> Json:
+    lesson = probed.lesson
+    state_ = "pending" if lesson is None else "arrived" if lesson.final else "failed"
+    return {
+        "state": state_,
+        "plan": plan_of((probed.route,), probed.chance),
+        "failed_channel": None if probed.failed is None else hexed(probed.failed),
+        "error": (lesson.code or "payment_failed") if lesson is not None and state_ == "failed" else None,
+        "error_text": lesson.text if lesson is not None and state_ == "failed" else None,
     }
 
 

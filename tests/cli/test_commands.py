@@ -26,6 +26,16 @@ USDC, PEER = "0x" + "ab" * 20, "0x02" + "cc" * 32
 BLOCK = {"number": 7, "timestamp": 1_700_000_000, "hash": "0x" + "00" * 32}
 
 
+HOPS = [
+    {"channel_id": CHANNEL, "node_id": PEER, "amount": "1500100", "fee": "0"},
+    {"channel_id": OTHER, "node_id": PEER, "amount": "1500000", "fee": "100"},
+]
+PLAN = {
+    "amount": "1500000", "fee": "100", "chance_ppm": 812_345,
+    "parts": [{"amount": "1500000", "fee": "100", "lock_seconds": 60, "hops": HOPS}],
+}  # fmt: skip
+
+
 class Desk:
     """Answers the socket as a node would, from a table: these tests are about the command line."""
 
@@ -96,6 +106,31 @@ class Desk:
         return {
             "id": "0x" + "07" * 32, "kind": "keysend", "direction": "out", "state": "succeeded", "token": USDC,
             "symbol": "USDC", "amount": str(said["amount"]), "fee": "5", "peer": PEER, "created_at": 1, "hops": 2,
+        }  # fmt: skip
+
+    async def estimate(self, **said):
+        self.asked.append(said)
+        return PLAN
+
+    async def probe(self, **said):
+        self.asked.append(said)
+        if said["amount"] == 1:
+            return {"state": "arrived", "plan": PLAN, "failed_channel": None}
+        return {
+            "state": "failed",
+            "plan": PLAN,
+            "failed_channel": OTHER,
+            "error": "hop_short",
+            "error_text": "too little",
+        }
+
+    async def rebalance(self, **said):
+        self.asked.append(said)
+        if said["amount"] == 7:
+            raise Refused("hop_short", "too little at hop 1 of 3", "later, or less")
+        return {
+            "id": "0x" + "01" * 32, "kind": "rebalance", "direction": "self", "state": "succeeded", "token": USDC,
+            "symbol": "USDC", "amount": str(said["amount"]), "fee": "300", "peer": PEER, "created_at": 1, "hops": 3,
         }  # fmt: skip
 
     async def pay_invoice(self, *, invoice, **said):
@@ -234,6 +269,41 @@ def test_a_keysend_names_its_payee_and_amount(ask, desk):
     said = {"node_id": bytes.fromhex(PEER[2:]), "token": "USDC", "amount": 1_500_000, "max_fee": 10_000}
     assert (said | {"timeout": 9, "idempotency_key": "k"}).items() == desk.asked[0].items()
     assert ask("keysend", "nobody", "1usdc").code == 2
+
+
+def test_an_estimate_is_a_plan_for_people(ask, desk):
+    said = ask("estimate", PEER, "1.5usdc", "--max-fee", "0.01usdc", "--text")
+    assert said.code == 0
+    assert "1.5 USDC for a fee of 0.0001 USDC, arrives at once with 81.2 %" in said.out
+    assert "1.5001 USDC" in said.out
+    assert desk.asked == [
+        {"node_id": bytes.fromhex(PEER[2:]), "token": "USDC", "amount": 1_500_000, "max_fee": 10_000},
+    ]
+    assert ask("estimate", PEER, "1.5usdc").value == PLAN
+    assert "wei" not in ask("estimate", PEER, "1", "--raw", "--token", "native", "--text").out
+
+
+def test_a_probe_says_how_far_it_got(ask):
+    done = ask("probe", PEER, "1.5usdc", "--text")
+    assert done.code == 0
+    assert done.out.startswith("failed over channel 0xaa222222…2222: too little\n")
+    assert "1.5001 USDC" in done.out
+    assert ask("probe", PEER, "1", "--raw", "--text").out.startswith("arrived\n")
+    assert ask("probe", PEER, "1.5usdc").value["failed_channel"] == OTHER
+
+
+def test_a_rebalance_names_its_channels_by_how_they_begin(ask, desk):
+    done = ask("rebalance", CHANNEL[:10], OTHER[:10], "2usdc", "--max-fee", "0.5usdc", "--idempotency-key", "k")
+    assert (done.code, done.value["state"]) == (0, "succeeded")
+    (said,) = desk.asked
+    assert (said["from_channel"].hex(), said["to_channel"].hex()) == (CHANNEL[2:], OTHER[2:])
+    assert (said["amount"], said["max_fee"], said["timeout"], said["idempotency_key"]) == (2_000_000, 500_000, 60, "k")
+    words = ask("rebalance", CHANNEL, OTHER, "2usdc", "--text").out
+    assert "2 USDC" in words and "0.0003 USDC" in words
+    failed = ask("rebalance", CHANNEL, OTHER, "7", "--raw", "--text")
+    assert failed.code == 7
+    assert failed.err == "error: too little at hop 1 of 3 (hop_short)\nhint: later, or less\n"
+    assert ask("rebalance", CHANNEL, "0xbb1111", "2usdc").error["code"] == "unknown_channel"
 
 
 def test_any_method_can_be_called(ask):

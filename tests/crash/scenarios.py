@@ -225,6 +225,40 @@ async def keysend(sim: Sim, actor: type[Actor]) -> Played:
     return Played(honest=(payer, hub, payee))
 
 
+async def rebalance(sim: Sim, actor: type[Actor]) -> Played:
+    """A payment to ourselves, round a triangle: out and home are two channels of one node, and neither knows the other.
+    Then one that comes back, since nothing is left in between."""
+    (owner, left, right), (out, between) = await line(sim, actor, "owner", "left", "right")
+    home = await right.open(owner, DEPOSIT)
+    await owner.until(lambda: home in owner.service.gossip.known)
+    asked: dict[str, Any] = {"from_channel": out, "to_channel": home, "max_fee": None, "timeout": 120}
+    sim.watching = True
+    with suppress(Refused):  # one of the others may be away just then
+        await owner.ask("rebalance", amount=200, idempotency_key="one", **asked)
+    await quiet((owner, left, right))
+    await left.transfer(between, [700], "used up")
+    with suppress(Refused):
+        told = await owner.ask("rebalance", amount=301, idempotency_key="two", **asked)
+        raise Unlawful(f"a rebalance passed where no money is: {told}")
+    await quiet((owner, left, right))
+    return Played(honest=(owner, left, right))
+
+
+async def probe(sim: Sim, actor: type[Actor]) -> Played:
+    """Locks that nobody can take, one that arrives and one that does not: whoever dies over them, nobody pays."""
+    sim.watching = False
+    owner = await sim.node("owner", actor=actor, probing=True)
+    hub, payee = await sim.node("hub", actor=actor), await sim.node("payee", actor=actor)
+    opened = [await owner.open(hub, DEPOSIT), await hub.open(payee, DEPOSIT // 2)]
+    await owner.until(lambda: all(id_ in owner.service.gossip.known for id_ in opened))
+    sim.watching = True
+    for amount in (300, 450):  # the hub lets one neighbour bind 400 of what it has there
+        with suppress(Refused):  # the hub may be away just then
+            await owner.ask("probe", node_id=payee.node_id, token="DemoUSD", amount=amount, max_fee=100)
+    await quiet((owner, hub, payee))
+    return Played(honest=(owner, hub, payee), won={"owner": 0, "hub": 0, "payee": 0})
+
+
 # -- closing
 
 
@@ -461,6 +495,8 @@ SCENARIOS: Final[dict[str, Program]] = {
     "reorg secret": reorg_secret,
     "withdraw": withdraw,
     "restore": restore,
+    "rebalance": rebalance,
+    "probe": probe,
 }
 
 

@@ -138,8 +138,8 @@ async def test_an_invoice_that_cannot_be_paid(town: Stage) -> None:
         "an amount of what": ((open_amount, "--amount", "many"), 2, "usage"),
         "more than the channel holds": ((await _asked(payee, HELD + 1),), 6, "insufficient_balance"),
         "more than there is": ((await _asked(payee, 2**88 - 1),), 6, "insufficient_balance"),
-        "no route": ((await _asked(stranger, DOLLAR),), 7, "no_route"),
-        "to nobody": ((_forged(real, hints=()),), 7, "no_route"),
+        "no route": ((await _asked(stranger, DOLLAR),), 7, "unknown_payee"),
+        "to nobody": ((_forged(real, hints=()),), 7, "unknown_payee"),
         "for ever": ((_forged(real, hints=way, min_final_delta=Seconds(2**32 - 1)),), 7, "no_route"),
         "for too much a fee": ((_forged(real, hints=_way(payee, fee=DOLLAR)),), 7, "fee_budget"),
     }

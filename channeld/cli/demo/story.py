@@ -124,7 +124,7 @@ async def _paid(payer: Any, merchant: Any, line: Line) -> dict[str, Any]:
         try:
             return dict(await payer.pay_invoice(invoice=asked["invoice"], timeout=10))
         except ApiError as fault:
-            if fault.code not in ("no_route", "insufficient_balance"):
+            if fault.code not in ("no_route", "unknown_payee", "insufficient_balance"):
                 raise
             last = fault.code
             if trio.current_effective_deadline() - trio.current_time() < 0.5:

@@ -11,7 +11,7 @@ from typing import get_args
 import channeld
 from channeld.api.schema import FAULTS, NODE, TOWER, Number, number_of
 from channeld.node.attempts import _hop_code, _payee_code
-from channeld.node.payments import _NO_WAY
+from channeld.node.reasons import NO_WAY
 from channeld.wire.failure import FailureCode
 from routing.search import Reason
 
@@ -53,7 +53,7 @@ def test_every_code_we_refuse_by_has_a_meaning():
 def test_every_code_a_payment_may_end_with_has_a_meaning():
     said = {_hop_code(code, at, 3) for code in FailureCode for at in range(3)}
     assert said | {_payee_code(code) for code in FailureCode} | {
-        _NO_WAY.get(one, one) for one in get_args(Reason)
+        NO_WAY.get(one, one) for one in get_args(Reason)
     } <= set(FAULTS)
 
 

@@ -11,7 +11,7 @@ import trio
 
 from channeld.base.errors import Refused
 from channeld.base.units import Amount
-from channeld.node import payments
+from channeld.node import finding
 from channeld.node.attempts import locks_of
 from channeld.node.ledger import Attempt
 from channeld.node.payments import Payments
@@ -138,7 +138,7 @@ async def test_a_mistake_in_finding_a_way_ends_the_payment_and_no_channel(
         raise IndexError("a mistake")
 
     async with paying(nursery, 2) as (node, told):
-        monkeypatch.setattr(payments, "find_parts", mistaken)
+        monkeypatch.setattr(finding, "find_parts", mistaken)
         for one in under_way(node):
             node.payments.returned(one, b"")
         await node.quiet()

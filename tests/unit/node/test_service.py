@@ -13,7 +13,7 @@ import trio
 
 from channeld.base.errors import Malformed, Refused
 from channeld.base.keys import keccak
-from channeld.base.units import Address
+from channeld.base.units import Address, ChannelId
 from channeld.chain.networks import network
 from channeld.node.config import Config
 from channeld.node.payments import Payments
@@ -23,7 +23,7 @@ from channeld.storage.store import Batch
 from channeld.wire.address import HostPort
 from routing.graph import Graph
 from tests.roles import DOMAIN, START, lock_key, preimage
-from tests.unit.node.hub import FORWARDER_KEY, NODE_KEY, Hub, hub, start
+from tests.unit.node.hub import FORWARDER_KEY, NODE_KEY, PAYEE_KEY, Hub, hub, start
 
 
 class NoHints:
@@ -233,6 +233,33 @@ async def test_our_own_invoice_is_not_paid(service: Service):
         await service.pay_invoice(invoice=made["invoice"], amount=None, max_fee=None, timeout=5, idempotency_key=None)
     assert told.value.code == "invoice_own"
     assert service.store.rows("SELECT * FROM payments") == []
+
+
+async def test_a_way_to_a_node_without_an_invoice(service: Service):
+    def to(node_id: bytes, token: str = "native", amount: int = 5) -> dict[str, Any]:
+        return {"node_id": node_id, "token": token, "amount": amount, "max_fee": None}
+
+    told = await service.estimate(**to(PAYEE_KEY.public))
+    assert (told["amount"], told["fee"], told["chance_ppm"], len(told["parts"])) == ("5", "0", 1_000_000, 1)
+    ((hop,),) = [part["hops"] for part in told["parts"]]
+    assert hop["node_id"] == "0x" + service.book.actors[ChannelId(out_of(service))].channel.peer.hex()
+    for code, asked in (
+        ("payee_own", to(NODE_KEY.public)),
+        ("unknown_payee", to(PAYEE_KEY.public[:-1] + b"x")),
+        ("unknown_token", to(PAYEE_KEY.public, "gold")),
+        ("insufficient_balance", to(PAYEE_KEY.public, amount=10**6)),
+    ):
+        for call in (service.estimate, service.probe):
+            if call == service.probe:
+                service.config = replace(service.config, probing=True)
+            with pytest.raises(Refused) as refused:
+                await call(**asked)
+            assert (refused.value.code, bool(refused.value.hint)) == (code, True)
+    service.config = replace(service.config, probing=False)
+    with pytest.raises(Refused) as refused:
+        await service.probe(**to(PAYEE_KEY.public))
+    assert refused.value.code == "probing_off"
+    assert service.store.rows("SELECT * FROM attempts") == service.store.rows("SELECT * FROM payments") == []
 
 
 @pytest.mark.parametrize(
