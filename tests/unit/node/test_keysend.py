@@ -367,7 +367,7 @@ async def test_nothing_is_sent_that_could_not_be_told_again(tmp_path: Path):
         for _ in range(2):
             with pytest.raises(Refused) as told:
                 await send(service, to=Key(sha256(b"nobody")).public)
-            assert told.value.code == "no_route"
+            assert told.value.code == "unknown_payee"
         assert [state for _, _, state, _ in rows(node)] == ["failed"]
         with pytest.raises(Refused) as told:
             await send(service, key="own", to=NODE_KEY.public)
