@@ -67,11 +67,10 @@ class Belief:
         most = max(0, capacity - _faded(self.capacity - self.most, age))  # what was paid in may be on either side
         return min(least, most), most
 
-    def weight(self, now: Timestamp) -> float:
-        """How much it says by now: nearly 1 that the balance is known, 0 nothing; 0 too if the capacity is unknown."""
-        if self.capacity is None or self.most is None:
-            return 0.0
-        return left(now - self.at) * (1 - (self.most - self.least + 1) / (self.capacity + 1))
+    def weight(self, capacity: Amount, now: Timestamp) -> float:
+        """How much it says by now of a channel that holds `capacity`: nearly 1 that its balance is known, 0 nothing."""
+        least, most = self.bounds(capacity)
+        return 0.0 if most is None else left(now - self.at) * (1 - (most - least + 1) / (capacity + 1))
 
 
 class Liquidity:
@@ -133,10 +132,10 @@ class Liquidity:
         """Of how many channels more something can be known before the oldest are forgotten."""
         return self._max_channels - len(self._beliefs)
 
-    def news(self, channel_id: ChannelId, belief: Belief, now: Timestamp) -> bool:
-        """Whether what another payer has learned says more by now than what is known here."""
+    def news(self, channel_id: ChannelId, belief: Belief, capacity: Amount, now: Timestamp) -> bool:
+        """Whether what another payer has learned says more by now, of a channel with `capacity`, than what is known."""
         known = self._beliefs.get(channel_id)
-        return belief.weight(now) > (0.0 if known is None else known.weight(now))
+        return belief.weight(capacity, now) > (0.0 if known is None else known.weight(capacity, now))
 
     def chance(self, direction: Direction, amount: Amount, capacity: Amount | None, now: Timestamp) -> float:
         """How likely the sender of this direction has `amount`, `LEAST` .. 1; never rises as `amount` grows.

@@ -98,11 +98,12 @@ def take(
     room = liquidity.room
     for number, one in enumerate(told):
         channel_id, belief = _told(number, one, now)
-        if channel_id not in graph:
+        channel = graph.channel(channel_id)
+        if channel is None:
             unknown += 1
             continue
         new = liquidity.belief(channel_id) is None
-        if channel_id in fresh or room < new or not liquidity.news(channel_id, belief, now):
+        if channel_id in fresh or room < new or not liquidity.news(channel_id, belief, channel.capacity, now):
             kept += 1
         else:
             fresh[channel_id] = belief

@@ -25,11 +25,12 @@ from channeld.base import pack, shallow
 from channeld.base.errors import Broken, Malformed, Refused
 from channeld.base.keys import Key, keccak, sha256
 from channeld.base.shape import count
-from channeld.base.units import Side, Version
+from channeld.base.units import Side, Timestamp, Version
 from channeld.chain.networks import network
 from channeld.cli.settings import FILE, load_node
 from channeld.core import saved
 from channeld.core.channel import Body
+from channeld.node import learning
 from channeld.node.chainbook import load_intent, save_intent
 from channeld.node.shown import read_cursor
 from channeld.node.tower_saved import Held, LinkState, Pending, load_link
@@ -39,6 +40,8 @@ from channeld.wire import address, appointment, bech32m, failure, invoice, memo,
 from channeld.wire import messages as m
 from channeld.wire.handshake import Initiator, Responder
 from channeld.wire.transport import Transport
+from routing.graph import Graph
+from routing.liquidity import Liquidity
 from tests.attacks import samples
 from tests.attacks.judge import MESSAGE, Target
 from tests.wire import test_appointment as ap
@@ -266,6 +269,22 @@ def _requests() -> list[bytes]:
     return [json.dumps({"jsonrpc": "2.0", "id": 1, "method": name, "params": told}).encode() for name, told in said]
 
 
+def _learned(data: bytes) -> Any:
+    """What another payer has learned, as far as memory; or how far a reader has come."""
+    said = shallow.loads(data)
+    if isinstance(said, str):
+        return learning.page(Liquidity(), said, 10)
+    told = NODE.methods["import_liquidity"].read(said)
+    now = Timestamp(1_700_000_000)
+    return learning.take(Liquidity(), Graph(), told["channels"], now, only_say=told["check"])
+
+
+def _learnings() -> list[bytes]:
+    one = {"channel_id": "0x" + "07" * 32, "capacity": "9", "least": "1", "most": "5", "at": 1_700_000_000}
+    some: list[Any] = [{"version": 1, "channels": [one] * 3}, {"channels": [], "check": True}, "07" * 32]
+    return [json.dumps(said).encode() for said in some]
+
+
 def _profile(data: bytes) -> Any:
     """`[chain]` of a settings file, over the profile of the development chain."""
     try:
@@ -490,6 +509,13 @@ TARGETS: Final = tuple(
             "seeds": _requests,
             "refuses": (Malformed, ValueError),
             "covers": ("api.schema.Method.read",),
+        },
+        {
+            "name": "liquidity of another payer",
+            "decode": _learned,
+            "seeds": _learnings,
+            "refuses": (Malformed, ValueError),
+            "covers": ("node.learning.page", "node.learning.take"),
         },
         {
             "name": "network profile",

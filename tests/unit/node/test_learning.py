@@ -165,6 +165,13 @@ def test_the_belief_stays_that_says_more_by_now(name: str) -> None:
         assert belief is None if ours is None else (belief and (belief.least, belief.most, belief.at) == ours)
 
 
+def test_what_is_said_of_a_smaller_channel_says_little_of_the_larger() -> None:
+    """It was topped up since, or somebody wants to make us forget: what was paid in may be on either side."""
+    liquidity = knowing(1, 300, 700)
+    assert taken(liquidity, told(1, 10, 10, capacity=Amount(10))) == [0, 1, 0]
+    assert taken(liquidity, told(1, 450, 460, capacity=Amount(910))) == [1, 0, 0]
+
+
 def test_importing_again_changes_nothing() -> None:
     liquidity, some = knowing(1, 0, 900), (told(1, 300, 400), told(2, 5, 6), told(9, 1, 2))
     assert taken(liquidity, *some, check=True) == [2, 0, 1]
