@@ -339,6 +339,34 @@ async def secret(sim: Sim, actor: type[Actor]) -> Played:
     return Played(honest=(payer, hub, payee), wounded=True)
 
 
+async def held_on_chain(sim: Sim, actor: type[Actor]) -> Played:
+    """The payee's channel closes while it holds two payments: one is settled, through the registry, one expires."""
+    (payer, hub, payee), (_left, right) = await line(sim, actor, "payer", "hub", "payee")
+    preimages = keccak(b"settled"), keccak(b"expires")
+    sim.watching = True
+    async with trio.open_nursery() as nursery:
+        for number, preimage in enumerate(preimages):
+            asked = await payee.invoice(70, f"held {number}", payment_hash=sha256(preimage), hold_time=120)
+            nursery.start_soon(payer.pay, asked["invoice"], 30)
+        with trio.move_on_after(25):  # a death may give one back before
+            for preimage in preimages:
+                while (await payee.ask("lookup_invoice", payment_hash=sha256(preimage)))["state"] != "held":
+                    await trio.sleep(0.25)
+        await payee.ask("close_channel", channel_id=right, force=True, timeout=0)
+        with suppress(Refused):  # it is not held
+            await payee.ask("settle_invoice", preimage=preimages[0])
+    for node in (payee, hub):
+        await node.until(lambda node=node: node.channel(right)["state"] == "closed")  # type: ignore[misc]
+    await payer.until(lambda: not payer.service.store.rows("SELECT 1 FROM payments WHERE state = 'pending'"))
+    states = {
+        number: (await payee.ask("lookup_invoice", payment_hash=sha256(preimage)))["state"]
+        for number, preimage in enumerate(preimages)
+    }
+    if states[1] == "paid" or (states[0] == "held" or states[1] == "held"):
+        raise Unlawful(f"after the channel's end the invoices are {states}")
+    return Played(honest=(payer, hub, payee), wounded=True)
+
+
 async def gone(sim: Sim, actor: type[Actor]) -> Played:
     """The payee dies for good with a lock proposed to it: hub and payer get their money back."""
     (payer, hub, payee), (_left, right) = await line(sim, actor, "payer", "hub", "payee")
@@ -456,6 +484,7 @@ SCENARIOS: Final[dict[str, Program]] = {
     "alone": alone,
     "dispute": dispute,
     "secret": secret,
+    "held on chain": held_on_chain,
     "gone": gone,
     "reorg close": reorg_close,
     "reorg secret": reorg_secret,
@@ -470,10 +499,14 @@ ONLY: Final[dict[str, frozenset[str]]] = {"parts": frozenset({"payee"})}
 
 SHORTEST_LOCK: Final = 30.0
 """Seconds (`forward_delta` here) for which a node may be down without missing anything."""
-LONG: Final[dict[str, frozenset[str]]] = {
-    name: frozenset({"payer", "payee"})
-    for name in ("open", "direct", "crossing", "together", "alone", "reorg close", "withdraw")
-} | {"forward": frozenset({"payer"}), "secret": frozenset({"payer"}), "reorg secret": frozenset({"payer"})}
+LONG: Final[dict[str, frozenset[str]]] = (
+    {
+        name: frozenset({"payer", "payee"})
+        for name in ("open", "direct", "crossing", "together", "alone", "reorg close", "withdraw")
+    }
+    | {name: frozenset({"payer"}) for name in ("forward", "held", "keysend")}
+    | {"secret": frozenset({"payer"}), "reorg secret": frozenset({"payer"})}
+)
 """Who may be down for long and still lose nothing. A forwarder or payee that sleeps past the expiry of a lock whose
 preimage it has given away loses that lock (R17, R20): no start can mend it, so it is not tried."""
 
