@@ -7,9 +7,6 @@ it by `laws`. Every step asks the way a client does: again, with the same words,
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,8 +14,7 @@ from typing import Any, Final
 import trio
 from eth_account import Account
 
-from channeld.base.errors import Refused
-from channeld.base.keys import Key, keccak, sha256
+from channeld.base.keys import Key, keccak
 from channeld.base.units import Amount, ChannelId, Digest, Timestamp
 from channeld.chain.chain import Call
 from channeld.core.channel import Channel, Phase
@@ -30,48 +26,10 @@ from channeld.wire import messages as wire
 from channeld.wire.payload import FinalPayload
 from tests.crash.chain import BASE_FEE, GAS, TIP, ModelChain, Tx
 from tests.crash.copies import keep, set_back, up
+from tests.crash.held import held, held_on_chain, keysend
 from tests.crash.laws import finish, judge
+from tests.crash.played import DEPOSIT, Played, Program, line, quiet
 from tests.crash.sim import DOMAIN, Node, Point, Sim, Unlawful, contracts, named_token, simulate
-
-Program = Callable[[Sim, type[Actor]], Awaitable["Played"]]
-DEPOSIT: Final = 1_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Played:
-    """How a scenario has to end. `wounded`: channels may end frozen or on chain; without it none may."""
-
-    honest: tuple[Node, ...]
-    won: dict[str, int] | None = None
-    wounded: bool = False
-
-
-async def line(
-    sim: Sim, actor: type[Actor], *names: str, deposit: int = DEPOSIT, **settings: Any
-) -> tuple[list[Node], list[ChannelId]]:
-    """Nodes in a row, a channel funded from the left between each two, and everybody knows the way."""
-    sim.watching = False
-    nodes = [await sim.node(name, actor=actor, **settings) for name in names]
-    opened = [await left.open(right, deposit) for left, right in itertools.pairwise(nodes)]
-    for node in nodes:
-        await node.until(lambda node=node: all(id_ in node.service.gossip.known for id_ in opened))  # type: ignore[misc]
-    return nodes, opened
-
-
-async def quiet(nodes: Iterable[Node], most: float = 60.0) -> None:
-    """Wait until no lock, proposal or arrival is under way between nodes that are up."""
-    with trio.move_on_after(most):
-        for node in nodes:
-            while True:
-                await node.ready()
-                actors = node.service.book.actors.values()
-                if all(
-                    not a.channel.newest_body.locks and not a.channel.queue and not a.channel.outstanding
-                    for a in actors
-                ):
-                    break
-                await trio.sleep(0.25)
-
 
 # -- opening and paying
 
@@ -179,50 +137,6 @@ async def parts(sim: Sim, actor: type[Actor]) -> Played:
     await quiet((payer, payee))
     paid = (await payee.ready()).store.rows("SELECT state FROM invoices")[0][0] == "paid"
     return Played(honest=(payer, payee), won={"payer": -100 * paid, "payee": 100 * paid})
-
-
-async def held(sim: Sim, actor: type[Actor]) -> Played:
-    """Two payments of which the payee knows the hash only: one is settled, one canceled, each once it is held."""
-    (payer, hub, payee), _ = await line(sim, actor, "payer", "hub", "payee")
-    sim.watching = True
-    for number, preimage in enumerate((keccak(b"settled"), keccak(b"canceled"))):
-        hash_ = sha256(preimage)
-        asked = await payee.invoice(70, f"held {number}", payment_hash=hash_)
-        outcome: list[str] = []
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_told, payer, asked["invoice"], outcome)
-            while not outcome and (await payee.ask("lookup_invoice", payment_hash=hash_))["state"] != "held":
-                await trio.sleep(0.25)
-            if not outcome:
-                call = {"preimage": preimage} if number == 0 else {"payment_hash": hash_}
-                told = await payee.ask("cancel_invoice" if number else "settle_invoice", **call)
-                if told["state"] != ("canceled" if number else "paid"):
-                    raise Unlawful(f"it was settled or canceled, and is {told['state']}")
-        if number and outcome == ["succeeded"]:
-            raise Unlawful("what was canceled is paid")
-    await quiet((payer, hub, payee))
-    return Played(honest=(payer, hub, payee))
-
-
-async def _told(payer: Node, text: str, outcome: list[str]) -> None:
-    outcome.append(await payer.pay(text))
-
-
-async def keysend(sim: Sim, actor: type[Actor]) -> Played:
-    """A payment without an invoice, asked for again under its key until there is an answer."""
-    (payer, hub, payee), _ = await line(sim, actor, "payer", "hub", "payee", accept_keysend=True)
-    sim.watching = True
-    call = {"node_id": payee.node_id, "token": "DemoUSD", "amount": 70, "max_fee": None, "timeout": 120}
-    with suppress(Refused):  # it may fail, and nothing is paid then
-        for _ in range(2):
-            told = await payer.ask("pay_keysend", **call, idempotency_key="once")
-            if told["state"] != "succeeded":
-                raise Unlawful(f"a keysend is told to be {told['state']}")
-    await quiet((payer, hub, payee))
-    for node, table in ((payer, "payments"), (payee, "invoices")):
-        if len((await node.ready()).store.rows(f"SELECT hash FROM {table}")) > 1:
-            raise Unlawful(f"one key has paid twice, say the {table} of the {node.name}")
-    return Played(honest=(payer, hub, payee))
 
 
 # -- closing
@@ -336,34 +250,6 @@ async def secret(sim: Sim, actor: type[Actor]) -> Played:
     for node in (payee, hub):
         await node.until(lambda node=node: node.channel(right)["state"] == "closed")  # type: ignore[misc]
     sim.apart.clear()
-    return Played(honest=(payer, hub, payee), wounded=True)
-
-
-async def held_on_chain(sim: Sim, actor: type[Actor]) -> Played:
-    """The payee's channel closes while it holds two payments: one is settled, through the registry, one expires."""
-    (payer, hub, payee), (_left, right) = await line(sim, actor, "payer", "hub", "payee")
-    preimages = keccak(b"settled"), keccak(b"expires")
-    sim.watching = True
-    async with trio.open_nursery() as nursery:
-        for number, preimage in enumerate(preimages):
-            asked = await payee.invoice(70, f"held {number}", payment_hash=sha256(preimage), hold_time=120)
-            nursery.start_soon(payer.pay, asked["invoice"], 30)
-        with trio.move_on_after(25):  # a death may give one back before
-            for preimage in preimages:
-                while (await payee.ask("lookup_invoice", payment_hash=sha256(preimage)))["state"] != "held":
-                    await trio.sleep(0.25)
-        await payee.ask("close_channel", channel_id=right, force=True, timeout=0)
-        with suppress(Refused):  # it is not held
-            await payee.ask("settle_invoice", preimage=preimages[0])
-    for node in (payee, hub):
-        await node.until(lambda node=node: node.channel(right)["state"] == "closed")  # type: ignore[misc]
-    await payer.until(lambda: not payer.service.store.rows("SELECT 1 FROM payments WHERE state = 'pending'"))
-    states = {
-        number: (await payee.ask("lookup_invoice", payment_hash=sha256(preimage)))["state"]
-        for number, preimage in enumerate(preimages)
-    }
-    if states[1] == "paid" or (states[0] == "held" or states[1] == "held"):
-        raise Unlawful(f"after the channel's end the invoices are {states}")
     return Played(honest=(payer, hub, payee), wounded=True)
 
 
@@ -559,4 +445,4 @@ def run(
     return simulate(program, folder, seed=seed, doomed=doomed, again=again, chain=chain)
 
 
-__all__ = ["SCENARIOS", "Digest", "Result", "run"]
+__all__ = ["SCENARIOS", "Digest", "Result", "line", "quiet", "run"]
