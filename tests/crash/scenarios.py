@@ -7,8 +7,6 @@ it by `laws`. Every step asks the way a client does: again, with the same words,
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,7 @@ import trio
 from eth_account import Account
 
 from channeld.base.errors import Refused
-from channeld.base.keys import Key, keccak, sha256
+from channeld.base.keys import Key, keccak
 from channeld.base.units import Amount, ChannelId, Digest, Timestamp
 from channeld.chain.chain import Call
 from channeld.core.channel import Channel, Phase
@@ -30,48 +28,10 @@ from channeld.wire import messages as wire
 from channeld.wire.payload import FinalPayload
 from tests.crash.chain import BASE_FEE, GAS, TIP, ModelChain, Tx
 from tests.crash.copies import keep, set_back, up
+from tests.crash.held import held, held_on_chain, keysend
 from tests.crash.laws import finish, judge
+from tests.crash.played import DEPOSIT, Played, Program, line, quiet
 from tests.crash.sim import DOMAIN, Node, Point, Sim, Unlawful, contracts, named_token, simulate
-
-Program = Callable[[Sim, type[Actor]], Awaitable["Played"]]
-DEPOSIT: Final = 1_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Played:
-    """How a scenario has to end. `wounded`: channels may end frozen or on chain; without it none may."""
-
-    honest: tuple[Node, ...]
-    won: dict[str, int] | None = None
-    wounded: bool = False
-
-
-async def line(
-    sim: Sim, actor: type[Actor], *names: str, deposit: int = DEPOSIT, **settings: Any
-) -> tuple[list[Node], list[ChannelId]]:
-    """Nodes in a row, a channel funded from the left between each two, and everybody knows the way."""
-    sim.watching = False
-    nodes = [await sim.node(name, actor=actor, **settings) for name in names]
-    opened = [await left.open(right, deposit) for left, right in itertools.pairwise(nodes)]
-    for node in nodes:
-        await node.until(lambda node=node: all(id_ in node.service.gossip.known for id_ in opened))  # type: ignore[misc]
-    return nodes, opened
-
-
-async def quiet(nodes: Iterable[Node], most: float = 60.0) -> None:
-    """Wait until no lock, proposal or arrival is under way between nodes that are up."""
-    with trio.move_on_after(most):
-        for node in nodes:
-            while True:
-                await node.ready()
-                actors = node.service.book.actors.values()
-                if all(
-                    not a.channel.newest_body.locks and not a.channel.queue and not a.channel.outstanding
-                    for a in actors
-                ):
-                    break
-                await trio.sleep(0.25)
-
 
 # -- opening and paying
 
@@ -179,50 +139,6 @@ async def parts(sim: Sim, actor: type[Actor]) -> Played:
     await quiet((payer, payee))
     paid = (await payee.ready()).store.rows("SELECT state FROM invoices")[0][0] == "paid"
     return Played(honest=(payer, payee), won={"payer": -100 * paid, "payee": 100 * paid})
-
-
-async def held(sim: Sim, actor: type[Actor]) -> Played:
-    """Two payments of which the payee knows the hash only: one is settled, one canceled, each once it is held."""
-    (payer, hub, payee), _ = await line(sim, actor, "payer", "hub", "payee")
-    sim.watching = True
-    for number, preimage in enumerate((keccak(b"settled"), keccak(b"canceled"))):
-        hash_ = sha256(preimage)
-        asked = await payee.invoice(70, f"held {number}", payment_hash=hash_)
-        outcome: list[str] = []
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_told, payer, asked["invoice"], outcome)
-            while not outcome and (await payee.ask("lookup_invoice", payment_hash=hash_))["state"] != "held":
-                await trio.sleep(0.25)
-            if not outcome:
-                call = {"preimage": preimage} if number == 0 else {"payment_hash": hash_}
-                told = await payee.ask("cancel_invoice" if number else "settle_invoice", **call)
-                if told["state"] != ("canceled" if number else "paid"):
-                    raise Unlawful(f"it was settled or canceled, and is {told['state']}")
-        if number and outcome == ["succeeded"]:
-            raise Unlawful("what was canceled is paid")
-    await quiet((payer, hub, payee))
-    return Played(honest=(payer, hub, payee))
-
-
-async def _told(payer: Node, text: str, outcome: list[str]) -> None:
-    outcome.append(await payer.pay(text))
-
-
-async def keysend(sim: Sim, actor: type[Actor]) -> Played:
-    """A payment without an invoice, asked for again under its key until there is an answer."""
-    (payer, hub, payee), _ = await line(sim, actor, "payer", "hub", "payee", accept_keysend=True)
-    sim.watching = True
-    call = {"node_id": payee.node_id, "token": "DemoUSD", "amount": 70, "max_fee": None, "timeout": 120}
-    with suppress(Refused):  # it may fail, and nothing is paid then
-        for _ in range(2):
-            told = await payer.ask("pay_keysend", **call, idempotency_key="once")
-            if told["state"] != "succeeded":
-                raise Unlawful(f"a keysend is told to be {told['state']}")
-    await quiet((payer, hub, payee))
-    for node, table in ((payer, "payments"), (payee, "invoices")):
-        if len((await node.ready()).store.rows(f"SELECT hash FROM {table}")) > 1:
-            raise Unlawful(f"one key has paid twice, say the {table} of the {node.name}")
-    return Played(honest=(payer, hub, payee))
 
 
 async def rebalance(sim: Sim, actor: type[Actor]) -> Played:
@@ -490,6 +406,7 @@ SCENARIOS: Final[dict[str, Program]] = {
     "alone": alone,
     "dispute": dispute,
     "secret": secret,
+    "held on chain": held_on_chain,
     "gone": gone,
     "reorg close": reorg_close,
     "reorg secret": reorg_secret,
@@ -506,10 +423,14 @@ ONLY: Final[dict[str, frozenset[str]]] = {"parts": frozenset({"payee"})}
 
 SHORTEST_LOCK: Final = 30.0
 """Seconds (`forward_delta` here) for which a node may be down without missing anything."""
-LONG: Final[dict[str, frozenset[str]]] = {
-    name: frozenset({"payer", "payee"})
-    for name in ("open", "direct", "crossing", "together", "alone", "reorg close", "withdraw")
-} | {"forward": frozenset({"payer"}), "secret": frozenset({"payer"}), "reorg secret": frozenset({"payer"})}
+LONG: Final[dict[str, frozenset[str]]] = (
+    {
+        name: frozenset({"payer", "payee"})
+        for name in ("open", "direct", "crossing", "together", "alone", "reorg close", "withdraw")
+    }
+    | {name: frozenset({"payer"}) for name in ("forward", "held", "keysend")}
+    | {"secret": frozenset({"payer"}), "reorg secret": frozenset({"payer"})}
+)
 """Who may be down for long and still lose nothing. A forwarder or payee that sleeps past the expiry of a lock whose
 preimage it has given away loses that lock (R17, R20): no start can mend it, so it is not tried."""
 
@@ -562,4 +483,4 @@ def run(
     return simulate(program, folder, seed=seed, doomed=doomed, again=again, chain=chain)
 
 
-__all__ = ["SCENARIOS", "Digest", "Result", "run"]
+__all__ = ["SCENARIOS", "Digest", "Result", "line", "quiet", "run"]

@@ -494,7 +494,13 @@ class Node:
         raise Unlawful(f"{self.name}: {good.__qualname__} never held")
 
     async def invoice(
-        self, amount: int, name: str = "", *, expiry: int = 600, payment_hash: bytes | None = None
+        self,
+        amount: int,
+        name: str = "",
+        *,
+        expiry: int = 600,
+        payment_hash: bytes | None = None,
+        hold_time: int | None = None,
     ) -> dict[str, Any]:
         return dict(
             await self.ask(
@@ -504,6 +510,7 @@ class Node:
                 description=name,
                 expiry=expiry,
                 payment_hash=payment_hash,
+                hold_time=hold_time,
                 idempotency_key=f"invoice {name}" if name else None,
             )
         )
