@@ -1,7 +1,8 @@
 """Calls under an idempotency key: each is done once, and answered the same each time after.
 
 The row that keeps an answer is saved in the transaction of what was asked for, so there is never one without the other;
-two calls under one key at the same time take turns.
+two calls under one key at the same time take turns. What takes long to be saved, as a payment with its first lock, is
+remembered meanwhile: its caller may go and ask again.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ class Asked:
         self._store = store
         self._asking: dict[str, trio.Lock] = {}
         """Held while a call under an idempotency key is made, so that a second one waits for its answer."""
+        self._begun: dict[str, tuple[str, Json]] = {}
+        """By key, request and answer of what was begun and may not be saved yet."""
 
     @asynccontextmanager
     async def once(self, key: str | None) -> AsyncIterator[None]:
@@ -44,13 +47,22 @@ class Asked:
         """The first answer under that key; Refused (idempotency_conflict) if something else was asked then."""
         if key is None:
             return None
-        rows = self._store.rows("SELECT request, answer FROM asked WHERE key = ?", key)
-        if not rows:
+        found = self._saved(key) or self._begun.get(key)
+        if found is None:
             return None
-        if rows[0][0] != _print(request):
+        if found[0] != _print(request):
             raise Refused("idempotency_conflict", f"the key {key!r} was used for something else", "use a new key")
-        answer: Json = json.loads(rows[0][1])
-        return answer
+        return found[1]
+
+    def begun(self, key: str | None, request: Sequence[object], answer: Json) -> None:
+        """That was begun under this key, and will be saved with its `claim`: until then it is answered from memory."""
+        self._begun = {name: one for name, one in self._begun.items() if self._saved(name) is None}
+        if key is not None:
+            self._begun[key] = _print(request), answer
+
+    def _saved(self, key: str) -> tuple[str, Json] | None:
+        rows = self._store.rows("SELECT request, answer FROM asked WHERE key = ?", key)
+        return (rows[0][0], json.loads(rows[0][1])) if rows else None
 
     @staticmethod
     def claim(key: str | None, request: Sequence[object], answer: Json, *, lasts: bool = False) -> Batch:

@@ -16,13 +16,72 @@ however whole it is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from channeld.base.digests import Domain, Lock
 from channeld.base.keys import sha256
 from channeld.base.units import Address, Amount, LockKey, NodeId, Preimage, Seconds, Timestamp
+from channeld.node.asked import Asked
 from channeld.node.invoice_row import OwnInvoice
 from channeld.node.payment_row import Payment
+from channeld.node.shown import Json
+from channeld.node.world import World
 from channeld.wire.invoice import DEFAULT_EXPIRY, Invoice
 from channeld.wire.payload import FinalPayload
+
+if TYPE_CHECKING:
+    from channeld.node.payments import Payments
+
+
+class Keysends:
+    """The payer's part of the file's head. `randomness(n)` gives n fresh random bytes."""
+
+    def __init__(
+        self, payments: Payments, world: World, asked: Asked, *, domain: Domain, randomness: Callable[[int], bytes]
+    ) -> None:
+        self._payments, self._world, self._asked = payments, world, asked
+        self._domain, self._randomness = domain, randomness
+
+    async def pay(
+        self, payee: NodeId, token: Address, amount: Amount, max_fee: Amount, timeout: int, key: str | None
+    ) -> Payment:
+        """Pay, and wait for the outcome. Under a key that was used the first outcome is told again.
+
+        Refused: see `pay_keysend` of the schema.
+        """
+        request = ["keysend", payee.hex(), token.hex(), str(amount)]
+        async with self._asked.once(key):
+            told = self._asked.answered(key, request)
+            if told is None:
+                told = self._begin(payee, token, amount, max_fee, timeout, key, request)
+            return await self._payments.outcome(LockKey(bytes.fromhex(told["payment_hash"])), timeout)
+
+    def _begin(
+        self,
+        payee: NodeId,
+        token: Address,
+        amount: Amount,
+        max_fee: Amount,
+        timeout: int,
+        key: str | None,
+        request: list[str],
+    ) -> Json:
+        drawn = Preimage(self._randomness(32))
+        asked = asked_of(
+            drawn,
+            domain=self._domain,
+            payee=payee,
+            token=token,
+            amount=amount,
+            at=self._world.now,
+            final_delta=self._world.network.final_delta,
+        )
+        answer = {"payment_hash": asked.payment_hash.hex()}
+        claim = self._asked.claim(key, request, answer, lasts=True)
+        self._payments.send(asked, drawn, max_fee, timeout, claim)
+        self._asked.begun(key, request, answer)
+        return answer
 
 
 def asked_of(

@@ -151,26 +151,7 @@ class Payments:
 
         Refused: the codes of `pay_invoice` in api.schema.
         """
-        return await self._pay(self.read(text), text, amount, max_fee, timeout, again=again, claim=claim)
-
-    async def send(
-        self, asked: Invoice, drawn: Preimage, max_fee: Amount | None, timeout: int, *, claim: Batch | None = None
-    ) -> Payment:
-        """Pay somebody who has asked for nothing (`keysend.asked_of`), as `pay` does. `drawn`: the preimage."""
-        return await self._pay(asked, "", None, max_fee, timeout, drawn=drawn, claim=claim)
-
-    async def _pay(
-        self,
-        asked: Invoice,
-        text: str,
-        amount: Amount | None,
-        max_fee: Amount | None,
-        timeout: int,
-        *,
-        again: bool = True,
-        claim: Batch | None = None,
-        drawn: bytes = b"",
-    ) -> Payment:
+        asked = self.read(text)
         running = self._running.get(asked.payment_hash)  # perhaps somebody has just asked, and it is not saved yet
         if running is None:
             found = self.find(asked.payment_hash)
@@ -180,10 +161,21 @@ class Payments:
                         "invoice_paid", "this invoice was paid by us already", "channeld payments shows the payment"
                     )
                 return _outcome(found)
-            running = self._begin(asked, text, amount, max_fee, timeout, claim, found, drawn)
+            running = self._begin(asked, text, amount, max_fee, timeout, claim, found)
         elif claim:  # the same payment under another key
             await self._store.commit(claim)
         return await _outcome_of(running, timeout)
+
+    def send(self, asked: Invoice, drawn: Preimage, max_fee: Amount, timeout: int, claim: Batch) -> None:
+        """Begin to pay somebody who has asked for nothing (`keysend.asked_of`); `outcome` waits for what follows.
+
+        Args:
+            drawn: the preimage, fresh.
+            claim: saved with the payment's row.
+
+        Refused: `payee_own`, `safe_mode`.
+        """
+        self._begin(asked, "", None, max_fee, timeout, claim, None, drawn)
 
     def go_round(self, asked: Invoice, text: str, circle: Circle, max_fee: Amount, timeout: int, claim: Batch) -> None:
         """Begin to pay an invoice of our own from one channel of ours to another; `outcome` waits for what follows.
@@ -243,7 +235,7 @@ class Payments:
         timeout: int,
         claim: Batch | None,
         failed: Payment | None,
-        drawn: bytes,
+        drawn: bytes = b"",
     ) -> _Running:
         self._world.must_be_safe()
         now = self._world.now

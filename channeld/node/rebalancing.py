@@ -21,7 +21,7 @@ from channeld.node.asked import Asked
 from channeld.node.ledger import Book
 from channeld.node.payment_row import Circle, Payment
 from channeld.node.payments import Payments
-from channeld.node.shown import hexed
+from channeld.node.shown import Json, hexed
 from channeld.node.world import World
 from channeld.wire import invoice
 from channeld.wire.invoice import Invoice
@@ -46,8 +46,6 @@ class Rebalancing:
     ) -> None:
         self._payments, self._book, self._world, self._asked = payments, book, world, asked
         self._key, self._domain, self._randomness = node_key, domain, randomness
-        self._begun: dict[str, tuple[LockKey, list[str]]] = {}
-        """By key, payments that may not be saved yet, and what was asked."""
 
     async def move(
         self, out: ChannelId, into: ChannelId, amount: Amount, max_fee: Amount, timeout: int, key: str | None
@@ -56,33 +54,22 @@ class Rebalancing:
         is told again. Refused: see `rebalance` of the schema."""
         request = ["rebalance", hexed(out), hexed(into), str(amount)]
         async with self._asked.once(key):
-            hash_ = self._known(key, request)
-            if hash_ is None:
-                hash_ = self._begin(Circle(out, into), amount, max_fee, timeout, key, request)
-            return await self._payments.outcome(hash_, timeout)
-
-    def _known(self, key: str | None, request: list[str]) -> LockKey | None:
-        """What was begun under that key, on disk or not yet: a caller that went before it was saved may ask again."""
-        told = self._asked.answered(key, request)
-        if told is not None:
-            return LockKey(bytes.fromhex(told["id"][2:]))
-        self._begun = {name: one for name, one in self._begun.items() if self._payments.find(one[0]) is None}
-        hash_, asked = self._begun.get(key or "", (None, request))
-        if asked != request:
-            raise Refused("idempotency_conflict", f"the key {key!r} was used for something else", "use a new key")
-        return hash_
+            told = self._asked.answered(key, request)
+            if told is None:
+                told = self._begin(Circle(out, into), amount, max_fee, timeout, key, request)
+            return await self._payments.outcome(LockKey(bytes.fromhex(told["id"][2:])), timeout)
 
     def _begin(
         self, circle: Circle, amount: Amount, max_fee: Amount, timeout: int, key: str | None, request: list[str]
-    ) -> LockKey:
+    ) -> Json:
         ours, text, preimage = self._invoice(self._token(circle), amount, timeout)
-        claim = self._asked.claim(key, request, {"id": hexed(ours.payment_hash)}, lasts=True)
+        answer = {"id": hexed(ours.payment_hash)}
+        claim = self._asked.claim(key, request, answer, lasts=True)
         invoices.keep(claim, ours, text, preimage, again=True)
         claim.add("INSERT OR IGNORE INTO rebalances VALUES (?, ?, ?)", ours.payment_hash, circle.out, circle.into)
         self._payments.go_round(ours, text, circle, max_fee, timeout, claim)
-        if key is not None:
-            self._begun[key] = ours.payment_hash, request
-        return ours.payment_hash
+        self._asked.begun(key, request, answer)
+        return answer
 
     def _token(self, circle: Circle) -> Address:
         """Of two channels between which something can be moved at all."""

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from heapq import merge
-from itertools import islice
 from typing import Any, Final
 
 import trio
@@ -18,22 +16,24 @@ import trio
 from channeld import __version__
 from channeld.base.digests import Domain
 from channeld.base.errors import Refused
-from channeld.base.keys import Key, sha256
+from channeld.base.keys import Key
 from channeld.base.units import NATIVE, Address, Amount, ChannelId, LockKey, NodeId, Preimage, Seconds
 from channeld.core.channel import Phase
 from channeld.core.events import CloseAlone, Leave
-from channeld.node import keysend, learning, shown
+from channeld.node import learning, shown
 from channeld.node.asked import Asked
 from channeld.node.config import Config
 from channeld.node.forwarding import Desk
 from channeld.node.gossip import Gossip
 from channeld.node.guard import Guard
-from channeld.node.invoices import FOR_OTHERS, Invoices
+from channeld.node.invoices import Invoices
+from channeld.node.journal import Journal
+from channeld.node.keysend import Keysends
 from channeld.node.ledger import Book
 from channeld.node.lines import Lines
 from channeld.node.loop import Actor
 from channeld.node.opening import Openings
-from channeld.node.payment_row import Circle, circle_of
+from channeld.node.payment_row import Circle
 from channeld.node.payments import Payments
 from channeld.node.rebalancing import Rebalancing
 from channeld.node.reserve import Reserve
@@ -42,7 +42,6 @@ from channeld.node.towers import Towers
 from channeld.node.transfers import Transfers
 from channeld.node.world import World
 from channeld.storage.store import Batch, Store
-from channeld.wire import invoice
 from channeld.wire.address import HostPort, node_address
 from routing.splitting import Ask
 
@@ -76,11 +75,14 @@ class Service:
     asked: Asked = field(init=False)
     invoices: Invoices = field(init=False)
     transfers: Transfers = field(init=False)
+    keysends: Keysends = field(init=False)
     rebalancing: Rebalancing = field(init=False)
+    journal: Journal = field(init=False)
 
     def __post_init__(self) -> None:
         self.asked = Asked(self.store)
         self.transfers = Transfers(self.store, self.world, self.book, self.randomness)
+        self.keysends = Keysends(self.payments, self.world, self.asked, domain=self.domain, randomness=self.randomness)
         self.rebalancing = Rebalancing(
             self.payments,
             self.book,
@@ -102,6 +104,9 @@ class Service:
             node_key=self.node_key,
             domain=self.domain,
             randomness=self.randomness,
+        )
+        self.journal = Journal(
+            self.store, self.book, self.payments, self.invoices, config=self.config, node_key=self.node_key
         )
 
     # -- who we are
@@ -416,30 +421,8 @@ class Service:
         timeout: int,
         idempotency_key: str | None,
     ) -> Json:
-        coin = self.config.network.token(token)
-        request = ["keysend", node_id.hex(), coin.hex(), str(amount)]
-        async with self.asked.once(idempotency_key):
-            told = self.asked.answered(idempotency_key, request)
-            drawn = Preimage(self.randomness(32))
-            claim = self.asked.claim(idempotency_key, request, {"payment_hash": sha256(drawn).hex()}, lasts=True)
-            if told is not None:
-                found = self.payments.find(LockKey(bytes.fromhex(told["payment_hash"])))
-                if found is None or found.state == "failed":
-                    code, text = (found.code, found.text) if found is not None else ("", "nothing of it was saved")
-                    raise Refused(code or "payment_failed", text, "a new key tries again; nothing was paid")
-                drawn, claim = Preimage(found.drawn), Batch()
-            asked = keysend.asked_of(
-                drawn,
-                domain=self.domain,
-                payee=NodeId(node_id),
-                token=coin,
-                amount=Amount(amount),
-                at=self.world.now,
-                final_delta=self.config.network.final_delta,
-            )
-            budget = self._budget(amount, max_fee)
-            fee = None if budget is None else Amount(budget)
-            done = await self.payments.send(asked, drawn, fee, timeout, claim=claim)
+        coin, budget = self.config.network.token(token), Amount(self._budget(amount, max_fee) or 0)
+        done = await self.keysends.pay(NodeId(node_id), coin, Amount(amount), budget, timeout, idempotency_key)
         return shown.payment_of(done, self.config.network, "")
 
     async def rebalance(
@@ -469,58 +452,10 @@ class Service:
         return learning.take(self.payments.liquidity, graph, channels, self.world.now, only_say=check)
 
     async def lookup_payment(self, *, id: bytes) -> Json:
-        if len(id) == 32:
-            found = self.payments.find(LockKey(id))
-            if found is not None:
-                return self._payment(found.hash)
-        else:
-            rows = self.store.rows(f"{_TRANSFER} WHERE id = ?", id)
-            if rows:
-                return self._transfer(rows[0])
-        raise Refused("unknown_payment", f"no payment of ours is {hexed(id)}", "channeld payments")
-
-    def _payment(self, hash_: bytes) -> Json:
-        found = self.payments.find(LockKey(hash_))
-        if found is None:
-            raise Refused("unknown_payment", f"no payment of ours is {hexed(hash_)}")
-        circle = circle_of(self.store, found.hash) if found.payee == self.node_key.public else None
-        description = invoice.decode(found.invoice).description if found.invoice else ""
-        return shown.payment_of(found, self.config.network, description, circle)
-
-    def _transfer(self, row: Sequence[Any]) -> Json:
-        actor = self.book.actors.get(row[0])
-        return shown.transfer_of(row[:7], actor.channel if actor else None, self.config.network)
+        return self.journal.lookup(id)
 
     async def list_payments(self, *, limit: int, cursor: str | None) -> Json:
-        """Newest first over payments, received invoices and transfers; the cursor says how far each of them was shown.
-
-        Each has an index in its own order, so a page costs the same however long the history is, and what comes in
-        meanwhile moves nothing.
-        """
-        paid, received, received_n, sent = shown.read_cursor(cursor, 4)
-        out = self.store.rows(
-            "SELECT at, 'out', n, hash FROM payments WHERE n < ? ORDER BY n DESC LIMIT ?", paid, limit
-        )
-        in_ = self.store.rows(
-            "SELECT paid_at, 'in', n, hash FROM invoices WHERE state = 'paid' AND (paid_at, n) < (?, ?) "
-            f"AND {FOR_OTHERS} ORDER BY paid_at DESC, n DESC LIMIT ?",
-            *(received, received_n, limit),
-        )
-        direct = self.store.rows(f"{_TRANSFER} WHERE n < ? ORDER BY n DESC LIMIT ?", sent, limit)
-        of_transfers = [(row[5], "direct", row[7], row) for row in direct]
-        told = []
-        for at, kind, n, what in islice(merge(out, in_, of_transfers, key=lambda row: (-row[0], row[1])), limit):
-            if kind == "out":
-                paid = n
-                told.append(self._payment(what))
-            elif kind == "in":
-                received, received_n = at, n
-                told.append(self.invoices.received(what))
-            else:
-                sent = n
-                told.append(self._transfer(what))
-        following = f"{paid}.{received}.{received_n}.{sent}" if len(told) == limit else None
-        return {"payments": told, "next": following}
+        return self.journal.list(limit=limit, cursor=cursor)
 
     # -- towers
 
@@ -554,6 +489,3 @@ class Service:
 
     def _events(self, since: int, limit: int) -> Sequence[Sequence[Any]]:
         return self.store.rows("SELECT n, type, at, data FROM events WHERE n > ? ORDER BY n LIMIT ?", since, limit)
-
-
-_TRANSFER: Final = "SELECT channel, id, outgoing, amount, state, at, settled_at, n FROM transfers"

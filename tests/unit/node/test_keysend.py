@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from channeld.api.schema import NODE
 from channeld.base.errors import Refused
@@ -286,6 +287,37 @@ async def test_two_calls_under_one_key_pay_once_and_hear_the_same(tmp_path: Path
             await send(service, 101)
         assert conflict.value.code == "idempotency_conflict"
         assert node.out.actor.channel.balance == 900
+
+
+async def test_a_caller_that_went_before_anything_was_saved_may_ask_again(tmp_path: Path):
+    """Its key is known all the same, and nothing is paid twice."""
+    async with payer(tmp_path / "node.sqlite3") as (node, service):
+        disk, commit = trio.Event(), node.store.commit
+
+        async def slow(batch: Batch) -> None:
+            await disk.wait()
+            await commit(batch)
+
+        node.store.commit = slow  # type: ignore[method-assign]
+        async with trio.open_nursery() as going:
+            going.start_soon(send, service)
+            while not service.payments._running:
+                await trio.lowlevel.checkpoint()
+            going.cancel_scope.cancel()
+        assert rows(node) == []
+        with pytest.raises(Refused) as conflict:
+            await send(service, 101)
+        assert conflict.value.code == "idempotency_conflict"
+        with trio.fail_after(20):
+            async with trio.open_nursery() as callers:
+                callers.start_soon(send, service)
+                await trio.testing.wait_all_tasks_blocked()
+                disk.set()
+                await node.settle()
+                ((_, drawn, _, _),), (lock,) = rows(node), node.waiting()
+                node.out.peer.do(Fulfil(lock_id=lock.id, preimage=drawn))
+                await node.settle()
+        assert len(rows(node)) == 1 and node.out.actor.channel.balance == 900
 
 
 async def test_after_a_death_the_same_payment_goes_on_under_the_same_hash(tmp_path: Path):

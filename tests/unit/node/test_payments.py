@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, fields, replace
+from typing import Any
 
 import trio
 
@@ -56,11 +57,11 @@ async def test_two_calls_at_once_begin_one_payment_and_hear_one_outcome(nursery:
         assert len(node.store.rows("SELECT n FROM events WHERE type = 'payment_failed'")) == 1
 
 
-def service_of(node: Parts) -> Service:
-    """The calls that need no chain, no lines and no configuration."""
+def service_of(node: Parts, **more: Any) -> Service:
+    """The calls that need no chain, no lines and, unless there is `more`, no configuration and no key."""
     missing = {field.name: None for field in fields(Service) if field.init and field.default_factory is MISSING}
     given = {"book": node.book, "store": node.store, "world": node.world, "payments": node.payments}
-    return Service(**(missing | given))  # type: ignore[arg-type]
+    return Service(**(missing | given | more))  # type: ignore[arg-type]
 
 
 async def test_a_transfer_asked_for_twice_at_once_is_made_once(nursery: trio.Nursery) -> None:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import count
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import trio
@@ -302,8 +302,7 @@ async def test_it_is_one_payment_in_the_books_and_no_invoice(nursery: trio.Nurse
         )
         await node.store.commit(claim)
         assert node.store.rows("SELECT type FROM events") == [], "nobody has paid us"
-        service = service_of(node)
-        service.config, service.node_key = cast(Any, SimpleNamespace(network=node.world.network)), NODE_KEY
+        service = service_of(node, config=SimpleNamespace(network=node.world.network), node_key=NODE_KEY)
         listed = await service.list_payments(limit=10, cursor=None)
         (told,) = listed["payments"]
         assert (told["kind"], told["direction"], told["state"]) == ("rebalance", "self", "succeeded")
