@@ -33,7 +33,7 @@ from channeld.storage.place import NOWHERE, TOKEN_BYTES, Origin, place_of, put_t
 from channeld.storage.store import Batch, Row, checksum
 
 log = logging.getLogger(__name__)
-SCHEMA: Final = 6
+SCHEMA: Final = 7
 MEMORY: Final = ":memory:"
 MAX_JOINED: Final = 4_096
 """Most statements that one transaction joins, so that nobody waits for a very long one."""

@@ -5,7 +5,7 @@ The chain is a table of channels; everything else is the daemon's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from channeld.base.units import NATIVE, Address, Amount, ChannelId, Digest, Seco
 from channeld.chain.chain import ChannelWord
 from channeld.chain.networks import network
 from channeld.core.channel import Channel, Phase
-from channeld.node import announcing, gossip
+from channeld.node import announcing, gossip, own_word
 from channeld.node.gossip import Gossip
 from channeld.node.ledger import Book
 from channeld.node.lines import Lines
@@ -31,7 +31,9 @@ from channeld.peers.listen import listen
 from channeld.peers.talk import PeerStream
 from channeld.storage.sqlite import SqliteStore
 from channeld.wire import messages as wire
+from channeld.wire import pages
 from channeld.wire.address import HostPort, NodeAddress
+from routing.announcements import Rate, Spam
 from routing.fees import Policy
 from routing.graph import Graph
 from tests.roles import CLOSE
@@ -58,14 +60,16 @@ class ChainTable:
 
     words: dict[ChannelId, ChannelWord] = field(default_factory=dict)
     asked: list[ChannelId] = field(default_factory=list)
+    requests: int = 0
     down: bool = False
 
-    async def channel(self, channel_id: ChannelId) -> ChannelWord:
+    async def channels(self, ids: Sequence[ChannelId]) -> list[ChannelWord]:
         await trio.lowlevel.checkpoint()
-        self.asked.append(channel_id)
+        self.asked += ids
+        self.requests += 1
         if self.down:
             raise Unreachable("no answer")
-        return self.words.get(channel_id, EMPTY)
+        return [self.words.get(id_, EMPTY) for id_ in ids]
 
 
 class Node:
@@ -209,6 +213,22 @@ class Cheat:
     def count(self, kind: type[wire.Message]) -> int:
         return sum(isinstance(message, kind) for message in self.heard)
 
+    @property
+    def got(self) -> list[wire.GossipPage]:
+        return [message for message in self.heard if isinstance(message, wire.GossipPage)]
+
+    @property
+    def told(self) -> list[pages.Gossip]:
+        """What stood in pages."""
+        return [one for page in self.got for one in pages.split(page.kind, page.messages)]
+
+    async def ask(self, kind: int, since: int = 0, after: bytes = b"") -> list[pages.Gossip]:
+        """The whole answer to one question."""
+        self.heard.clear()
+        await self.say(wire.GossipQuery(kind=kind, since=Timestamp(since), after=after))
+        await until(lambda: self.got and self.got[-1].last)
+        return self.told
+
 
 def announcement(opener: Node, acceptor: Node, id_: ChannelId) -> wire.ChannelAnnouncement:
     """What the two would announce."""
@@ -255,7 +275,7 @@ async def test_halves_that_were_lost_are_said_again_on_the_next_line(nursery: tr
 async def test_a_node_that_comes_later_asks_and_is_told_everything(
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("channeld.node.known.PAGE", 2)
+    monkeypatch.setattr("channeld.wire.pages.MAX_PAGE", 1_500)
     opener, hub, merchant = await started(nursery, "opener", "hub", "merchant")
     await opener.connect(hub)
     ids = [channel_between(opener, hub, nonce=nonce) for nonce in range(1, 8)]
@@ -277,14 +297,10 @@ async def test_a_query_is_answered_with_what_was_learned_since(nursery: trio.Nur
     opened(second, opener, hub)
     await until(lambda: hub.knows(second))
     asker = await Cheat.at(hub, nursery)
-    await asker.say(wire.GossipQuery(since=Timestamp(NOW + 50)))
-    await until(lambda: asker.count(wire.ChannelUpdate) == 2)
-    assert asker.count(wire.ChannelAnnouncement) == 1
-    await asker.say(wire.GossipQuery(since=Timestamp(0)))
-    await until(lambda: asker.count(wire.ChannelUpdate) == 6 and asker.count(wire.NodeAnnouncement) == 2)
-    kinds = [type(one) for one in asker.heard if not isinstance(one, wire.Init | wire.GossipQuery)][3:]
-    order = [wire.ChannelAnnouncement] * 2 + [wire.ChannelUpdate] * 4 + [wire.NodeAnnouncement] * 2
-    assert kinds == order
+    assert len(await asker.ask(pages.CHANNELS, NOW + 50)) == 1
+    assert len(await asker.ask(pages.POLICIES, NOW + 50)) == 2
+    kinds = [type(one) for kind in pages.KINDS for one in await asker.ask(kind)]
+    assert kinds == [wire.ChannelAnnouncement] * 2 + [wire.ChannelUpdate] * 4 + [wire.NodeAnnouncement] * 2
 
 
 async def test_what_was_learned_outlives_the_process(nursery: trio.Nursery) -> None:
@@ -379,7 +395,7 @@ async def test_our_own_word_is_renewed_and_what_is_old_is_forgotten(nursery: tri
     opened(id_, opener, hub)
     await until(lambda: merchant.knows(id_) and len(merchant.gossip.known.nodes) == 2)
     for node in (opener, hub, merchant):
-        node.time += gossip.REFRESH + 1
+        node.time += own_word.REFRESH + 1
     hub.gossip.tend()
     await until(lambda: merchant.gossip.known.nodes[hub.key.public].timestamp == hub.time)
     assert hub.graph.policy(id_, Side.B) == replace(hub.policy, timestamp=Timestamp(hub.time))
@@ -431,9 +447,7 @@ async def test_a_private_channel_is_told_to_nobody_but_gives_the_payee_a_hint(nu
     await trio.sleep(0.2)
     assert not len(opener.graph) and not len(hub.graph) and not opener.gossip.known.private
     asker = await Cheat.at(hub, nursery)
-    await asker.say(wire.GossipQuery(since=Timestamp(0)), wire.Ping())
-    await until(lambda: asker.count(wire.Pong))
-    await trio.sleep(0.05)
+    assert [one for kind in pages.KINDS for one in await asker.ask(kind)] == []
     assert asker.count(wire.ChannelUpdate) == 0
     merchant.turn(id_, leaving=True)
     assert merchant.gossip.hints(NATIVE) == []
@@ -523,7 +537,7 @@ async def test_a_channel_that_the_chain_does_not_show_open_is_refused(nursery: t
     hub.chain.words[id_] = word
     cheat = await Cheat.at(hub, nursery)
     await cheat.say(told, update(opener, id_, Side.A))
-    await until(lambda: hub.chain.asked and not hub.gossip._pending)
+    await until(lambda: hub.chain.asked and not len(hub.gossip.lookups))
     assert id_ not in hub.graph
     asked = len(hub.chain.asked)
     await cheat.say(told, told)
@@ -585,16 +599,25 @@ async def test_a_false_half_announces_nothing(nursery: trio.Nursery) -> None:
     assert id_ not in hub.graph
 
 
-async def test_a_flood_of_queries_is_not_answered(nursery: trio.Nursery) -> None:
+async def test_a_flood_of_queries_is_not_answered(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
     opener, acceptor, hub, id_, told = await settled_pair(nursery)
     teller = await Cheat.at(hub, nursery)
     await teller.say(told, update(opener, id_, Side.A), update(acceptor, id_, Side.B))
     await until(lambda: hub.knows(id_))
-    for _ in range(50):
-        await teller.say(wire.GossipQuery(since=Timestamp(0)))
-        await trio.sleep(0.002)
+    async with hub.gossip._answering._turn:
+        await teller.say(*[wire.GossipQuery(kind=pages.CHANNELS) for _ in range(50)], wire.Ping())
+        await until(lambda: teller.count(wire.Pong))
+    await until(lambda: teller.got)
     await trio.sleep(0.1)
-    assert 1 <= teller.count(wire.ChannelAnnouncement) <= gossip.QUERY_RATE.burst
+    assert len(teller.got) == 1  # the others came before that was answered
+    monkeypatch.setattr(hub.gossip._answering, "_asked", Spam(Rate(burst=3, every=Seconds(60))))
+    for _ in range(3):
+        await teller.ask(pages.CHANNELS)
+    teller.heard.clear()
+    await teller.say(wire.GossipQuery(kind=pages.CHANNELS), wire.Ping())
+    await until(lambda: teller.count(wire.Pong))
+    await trio.sleep(0.1)
+    assert not teller.got
 
 
 async def test_who_has_a_place_at_the_door_whatever_strangers_do(nursery):
