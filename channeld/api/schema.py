@@ -152,6 +152,12 @@ TOKEN_INFO: Final = _record(
     "TokenInfo", _one("symbol", Text()), _one("token", ADDRESS), _one("decimals", Whole(most=77))
 )
 
+GRAPH: Final = _record(
+    "GraphInfo",
+    _one("channels", Whole(), "public ones that gossip has shown and the chain confirms"),
+    _one("nodes", Whole(), "that have such a channel"),
+    _one("syncing", Flag(), "whether a peer is being asked for more, or channels are being looked up"),
+)
 INFO: Final = _record(
     "Info",
     _one("role", Choice(words=("node", "tower"))),
@@ -172,6 +178,7 @@ INFO: Final = _record(
     _one("tokens", Many(of=TOKEN_INFO)),
     _default("peers", Whole(), 0, "connected now"),
     _default("channels", Anything(), {}, "number of channels in each state"),
+    _default("graph", Maybe(of=GRAPH), None, "the known network; null for a tower, which needs none"),
 )
 
 BALANCE: Final = _record(

@@ -170,6 +170,14 @@ class Gossip:
         """Ways to us over our private channels in `token`, for an invoice; those with most to come in first."""
         return self.own.hints(token)
 
+    def extent(self) -> dict[str, int | bool]:
+        """How much of the network is known, and whether more is on its way; as `api.schema.GRAPH` has it."""
+        return {
+            "channels": len(self.known.graph),
+            "nodes": self.known.nodes_with_channels,
+            "syncing": self.asking.busy or len(self.lookups) > 0,
+        }
+
     # -- what the chain says
 
     def seen_gone(self, channel_id: ChannelId) -> None:

@@ -82,6 +82,11 @@ class Known:
         """Whether it has a public one."""
         return self._degree[node] > 0
 
+    @property
+    def nodes_with_channels(self) -> int:
+        """How many nodes have a public one."""
+        return len(self._degree)
+
     def policy(self, direction: Direction) -> Policy | None:
         """The newest policy of a direction, announced or private."""
         private = self.private.get(direction)
