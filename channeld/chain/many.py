@@ -26,35 +26,34 @@ MOST: Final = 500
 """Ids in one question."""
 
 _OPCODES: Final = {
-    "ADD": 0x01, "SUB": 0x03, "LT": 0x10, "ISZERO": 0x15, "OR": 0x17, "SHL": 0x1B, "CODESIZE": 0x38, "CODECOPY": 0x39,
-    "RETURNDATASIZE": 0x3D, "POP": 0x50, "MLOAD": 0x51, "MSTORE": 0x52, "JUMP": 0x56, "JUMPI": 0x57, "GAS": 0x5A,
+    "ADD": 0x01, "SUB": 0x03, "GT": 0x11, "ISZERO": 0x15, "OR": 0x17, "SHL": 0x1B, "CODESIZE": 0x38, "CODECOPY": 0x39,
+    "EXTCODESIZE": 0x3B, "POP": 0x50, "MLOAD": 0x51, "MSTORE": 0x52, "JUMPI": 0x57, "GAS": 0x5A, "DUP1": 0x80,
     "DUP2": 0x81, "DUP3": 0x82, "SWAP1": 0x90, "RETURN": 0xF3, "STATICCALL": 0xFA, "REVERT": 0xFD,
 }  # fmt: skip
 _PROGRAM: Final = """
+    {manager} EXTCODESIZE ISZERO @failed JUMPI               # no manager there
     {selector} 00 MSTORE                                     # calldata is at 1c: selector, id
     0100 @ids                                                # stack: where the next word goes, where the next id is
 :next
-    CODESIZE DUP2 LT ISZERO @done JUMPI
     20 DUP2 20 CODECOPY                                      # the id
     c0 40 24 1c {manager} GAS STATICCALL ISZERO @failed JUMPI
-    c0 RETURNDATASIZE LT @failed JUMPI                       # no manager there
     40 MLOAD a8 SHL  60 MLOAD 50 SHL OR                      # deposit_a, deposit_b
     80 MLOAD 28 SHL OR  a0 MLOAD 08 SHL OR  c0 MLOAD OR      # version, deadline, flags
     DUP3 MSTORE
-    20 ADD SWAP1 20 ADD SWAP1 @next JUMP
+    20 ADD SWAP1 20 ADD SWAP1
+    DUP1 CODESIZE GT @next JUMPI
+    POP ff SWAP1 SUB ff RETURN                               # from the zero byte before the first word
 :failed
     00 00 REVERT
-:done
-    POP ff SWAP1 SUB ff RETURN                               # from the zero byte before the first word
 """
 SELECTOR: Final = keccak(b"channel(bytes32)")[:4]
 """Of the manager's view."""
 
 
 def ask(manager: Address, ids: Sequence[ChannelId]) -> Call:
-    """The question after at most `MOST` channels."""
-    if len(ids) > MOST:
-        raise ValueError(f"{len(ids)} channels in one question, at most {MOST}")
+    """The question after at most `MOST` channels, and one at least."""
+    if not 0 < len(ids) <= MOST:
+        raise ValueError(f"{len(ids)} channels in one question, at least one and at most {MOST}")
     return Call(to=None, data=_assembled(manager) + b"".join(ids))
 
 

@@ -29,7 +29,7 @@ from channeld.node.lookups import Lookups
 from channeld.node.world import World
 from channeld.wire import messages as wire
 from channeld.wire import pages
-from routing.graph import MAX_CHANNELS
+from routing.graph import MAX_AGE, MAX_CHANNELS
 
 log = logging.getLogger(__name__)
 AT_ONCE: Final = 4
@@ -40,6 +40,8 @@ ANSWERED_IN: Final = 30.0
 """Seconds for an answer; a peer that needs more is asked again within the hour."""
 OVERLAP: Final = Seconds(3_600)
 """How much a question reaches back behind the last answer: news may have been learned while it was given."""
+LONG_AGO: Final = Seconds(MAX_AGE // 2)
+"""Behind a mark that is older we ask for all: what we have forgotten in the meantime is news again."""
 PASSED_ON: Final = 1_000
 """So many news of one peer's telling are passed on to others, see `believed.Source`."""
 MOST_TOLD: Final = {pages.CHANNELS: MAX_CHANNELS, pages.POLICIES: 2 * MAX_CHANNELS, pages.NODES: 2 * MAX_CHANNELS}
@@ -161,7 +163,7 @@ class Asking:
 
     def _begin_at(self, peer: NodeId, kind: int) -> tuple[Timestamp, bytes]:
         mark = self._marks.get(peer, {}).get(kind)
-        if mark is None:
+        if mark is None or mark.since < self._world.now - LONG_AGO:
             return Timestamp(0), b""
         if mark.whole:
             return Timestamp(max(0, min(mark.since, self._world.now) - OVERLAP)), b""
@@ -182,8 +184,7 @@ class Asking:
             self._remember(talk.line.peer, talk.kind, Mark(*at, whole=not more))
             await self._lookups.room()
             if not go_on:
-                await self._lookups.settled()
-                self._keep_marks()
+                self._nursery.start_soon(self._keep_marks)
                 return at, more
 
     async def _take(self, talk: _Talk, page: wire.GossipPage) -> None:
@@ -220,11 +221,11 @@ class Asking:
         while len(self._marks) > REMEMBERED:
             self._marks.popitem(last=False)
 
-    def _keep_marks(self) -> None:
-        newest = list(self._marks.items())[-KEPT:]
-        self._known.keep_marks(
-            [
-                [peer, *([kind, mark.since, mark.after, mark.whole] for kind, mark in marks.items())]
-                for peer, marks in newest
-            ]
-        )
+    async def _keep_marks(self) -> None:
+        """On disk, once what waits for the chain now is known or refused."""
+        kept = [
+            [peer, *([kind, mark.since, mark.after, mark.whole] for kind, mark in marks.items())]
+            for peer, marks in list(self._marks.items())[-KEPT:]
+        ]
+        await self._lookups.settled()
+        self._known.keep_marks(kept)

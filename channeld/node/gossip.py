@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 TEND_EVERY: Final = 3_600.0
 FAULT_RATE: Final = Rate(burst=20, every=Seconds(60))
 """Wrong signatures and unknown channels that a peer may bring before it is cut off."""
-SLICE: Final = 100
+SLICE: Final = 400
 """Messages of a page whose signatures are looked at in one go, in a thread of their own."""
 SHORT: Final = 25
 """Messages after which others get their turn."""

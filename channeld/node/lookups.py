@@ -26,12 +26,14 @@ from channeld.wire import messages as wire
 log = logging.getLogger(__name__)
 MAX_PENDING: Final = 10_000
 """Channels that wait; of those heard one by one more are passed over. Pages are asked for only while there is room."""
-WINDOW: Final = 1_500
-"""With fewer than these waiting there is room for another answer."""
+WINDOW: Final = 5_000
+"""With fewer than these waiting there is room for another answer. Each takes some 2 kB."""
 AT_ONCE: Final = 400
 """Channels in one request."""
 REQUESTS: Final = 2
 """Requests at the same time."""
+GATHERED: Final = 0.1
+"""Seconds for which a request waits for more to ask for: each is paid for."""
 LOOKS: Final = 3
 """How often a channel that the chain does not show is looked for."""
 REMEMBERED: Final = 10_000
@@ -148,6 +150,8 @@ class Lookups:
     async def _work(self) -> None:
         while True:
             await self._bell.wait()
+            if len(self._queue) < AT_ONCE:
+                await trio.sleep(GATHERED)
             some = [id_ for id_ in self._taken() if id_ in self._pending]
             if some:
                 await self._decide(some, await self._words(some))
