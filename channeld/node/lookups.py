@@ -28,10 +28,13 @@ MAX_PENDING: Final = 10_000
 """Channels that wait; of those heard one by one more are passed over. Pages are asked for only while there is room."""
 WINDOW: Final = 5_000
 """With fewer than these waiting there is room for another answer. Each takes some 2 kB."""
-AT_ONCE: Final = 400
+LEAST: Final = 50
+MOST: Final = 500
 """Channels in one request."""
-REQUESTS: Final = 2
-"""Requests at the same time."""
+QUICK: Final = 0.15
+SLOW: Final = 0.3
+"""Seconds. After a request that took longer the next asks for half as many, after a quicker one for twice as many: the
+chain's watcher asks the same node, and must not wait."""
 GATHERED: Final = 0.1
 """Seconds for which a request waits for more to ask for: each is paid for."""
 LOOKS: Final = 3
@@ -88,9 +91,10 @@ class Lookups:
         self._queue: deque[ChannelId] = deque()
         self._bell = trio.Event()
         self._moved = trio.Event()
+        self._size, self._turn = LEAST, trio.StrictFIFOLock()
 
     def start(self) -> None:
-        for _ in range(REQUESTS):
+        for _ in range(2):  # one asks while the other takes in what it was answered
             self._nursery.start_soon(self._work)
 
     # -- who waits
@@ -149,15 +153,16 @@ class Lookups:
 
     async def _work(self) -> None:
         while True:
-            await self._bell.wait()
-            if len(self._queue) < AT_ONCE:
-                await trio.sleep(GATHERED)
-            some = [id_ for id_ in self._taken() if id_ in self._pending]
-            if some:
-                await self._decide(some, await self._words(some))
+            async with self._turn:
+                await self._bell.wait()
+                if len(self._queue) < self._size:
+                    await trio.sleep(GATHERED)
+                some = [id_ for id_ in self._taken() if id_ in self._pending]
+                words = await self._words(some) if some else []
+            await self._decide(some, words)
 
     def _taken(self) -> list[ChannelId]:
-        some = [self._queue.popleft() for _ in range(min(AT_ONCE, len(self._queue)))]
+        some = [self._queue.popleft() for _ in range(min(self._size, len(self._queue)))]
         if not self._queue:
             self._bell = trio.Event()
         return some
@@ -166,12 +171,24 @@ class Lookups:
         while True:
             why = self._world.safe_mode if self._world.head is not None else None
             if why is None:
+                began = trio.current_time()
                 try:
-                    return await self._chain.channels(ids)
+                    words = await self._chain.channels(ids)
                 except Unreachable as fault:
                     why = str(fault)
+                    self._size = LEAST
+                else:
+                    self._fit(trio.current_time() - began)
+                    return words
             log.info("%s channels cannot be looked up: %s", len(ids), why)
             await trio.sleep(max(self._world.network.poll, 1.0))
+
+    def _fit(self, seconds: float) -> None:
+        """The last request took so long."""
+        if seconds > SLOW:
+            self._size = max(LEAST, self._size // 2)
+        elif seconds < QUICK:
+            self._size = min(MOST, self._size * 2)
 
     async def _decide(self, ids: Sequence[ChannelId], words: Sequence[ChannelWord]) -> None:
         again = []

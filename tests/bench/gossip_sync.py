@@ -1,9 +1,9 @@
 """A fresh node learns the whole of a real network from one peer on loopback, and pays a neighbour meanwhile.
 
 The chain holds the deposits of all 50,808 channels from its first block on, in the manager's own storage; the peer has
-heard all that is said of them (`gossiped`). The fresh node has a private channel with a payee. From the moment it is told to
-connect to the peer, lone payments go over that channel, a few each second, until its graph has every channel and
-nothing more is on its way. Then its disk is read: channels, policies and nodes must all be there.
+heard all that is said of them (`gossiped`). The fresh node has a private channel with a payee. From the moment it is
+told to connect to the peer, lone payments go over that channel, a few each second, until its graph has every channel
+and nothing more is on its way. Then its disk is read: channels, policies and nodes must all be there.
 """
 
 from __future__ import annotations
