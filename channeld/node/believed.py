@@ -60,6 +60,11 @@ class Believed:
                 self.update(update, US)
         return True
 
+    def say_again(self, channel_id: ChannelId) -> None:
+        """A public channel, to all: some may have forgotten it, and what is told of it means nothing to them."""
+        if (message := self.known.announcement(channel_id)) is not None:
+            self._broadcast(message, US)
+
     def update(self, message: wire.ChannelUpdate, source: Source) -> None:
         """The newest policy of a direction."""
         self.known.set_policy(message)

@@ -122,13 +122,13 @@ class Gossip:
 
     async def _tend_always(self) -> None:
         while True:
+            await self.tend()
             await trio.sleep(TEND_EVERY)
-            self.tend()
 
-    def tend(self) -> None:
+    async def tend(self) -> None:
         """Say our own word anew before it is forgotten, forget what nobody has spoken of for long, ask for news."""
         self.own.tend()
-        self.known.prune()
+        await self.known.prune()
         for line in self._lines:
             if line not in self._unasked:
                 self.asking.begin(line)

@@ -35,6 +35,8 @@ ROWS: Final = {pages.CHANNELS: 100, pages.POLICIES: 350, pages.NODES: 400}
 MARKS: Final = "gossip_marks"
 
 _NODE, _CHANNEL, _UPDATE = pages.NODES, pages.CHANNELS, pages.POLICIES
+BITE: Final = 1_000
+"""Channels that are looked at before others get their turn."""
 _CAPACITY: Final = 16
 """Bytes before the message in a channel's row."""
 
@@ -125,6 +127,12 @@ class Known:
             *(MARKS, pack(marks)),
         )
 
+    def announcement(self, channel_id: ChannelId) -> wire.ChannelAnnouncement | None:
+        """What was announced of a public channel, once that is on disk."""
+        rows = self._store.rows("SELECT bytes FROM gossip WHERE kind = ? AND key = ?", _CHANNEL, channel_id)
+        message = wire.decode(rows[0][0][_CAPACITY:]) if rows else None
+        return message if isinstance(message, wire.ChannelAnnouncement) else None
+
     # -- told
 
     def add(self, channel_id: ChannelId, message: wire.ChannelAnnouncement, capacity: Amount) -> bool:
@@ -193,24 +201,26 @@ class Known:
             self._forget(_UPDATE, _key(channel_id, side))
         if channel is not None:
             self.graph.remove(channel_id)
-            self._degree.subtract((channel.node_a, channel.node_b))
-            for node in (channel.node_a, channel.node_b):
-                self._leave(node)
+            self._part(channel)
 
-    def _leave(self, node: NodeId) -> None:
-        if not self.has_channel(node):
-            del self._degree[node]
-            if self.nodes.pop(node, None) is not None:
-                self._forget(_NODE, node)
+    def _part(self, channel: Channel) -> None:
+        """Its nodes have one channel less."""
+        for node in (channel.node_a, channel.node_b):
+            self._degree[node] -= 1
+            if not self.has_channel(node):
+                del self._degree[node]
+                if self.nodes.pop(node, None) is not None:
+                    self._forget(_NODE, node)
 
-    def prune(self) -> None:
-        """Forget what nobody has spoken of for long."""
-        now = self._world.now
-        for channel_id in self.graph.prune(now):
-            self._forget(_CHANNEL, channel_id)
-        self._degree = Counter(node for one in self.graph.channels() for node in (one.node_a, one.node_b))
-        for node in list(self.nodes):
-            self._leave(node)
+    async def prune(self) -> None:
+        """Forget what nobody has spoken of for long, a bite at a time."""
+        now, every = self._world.now, list(self.graph.channels())
+        for start in range(0, len(every), BITE):
+            some = {channel.channel_id: channel for channel in every[start : start + BITE]}
+            for channel_id in self.graph.prune(now, among=some):
+                self._forget(_CHANNEL, channel_id)
+                self._part(some[channel_id])
+            await trio.lowlevel.checkpoint()
         self._write("DELETE FROM gossip WHERE kind <> ? AND at < ?", _CHANNEL, now - MAX_AGE)
 
     # -- disk

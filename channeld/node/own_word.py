@@ -183,6 +183,8 @@ class OwnWord:
         wanted = replace(self._policy(channel), disabled=not _usable(channel), timestamp=said)
         if wanted == last and not again:
             return
+        if again:
+            self._believed.say_again(channel.id)
         policy = replace(wanted, timestamp=Timestamp(max(self._world.now, said + 1)))
         self._believed.update(announcing.update_of(channel.id, channel.we, policy, self._key), US)
         line = self._lines.of(channel.peer)

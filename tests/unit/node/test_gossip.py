@@ -16,6 +16,7 @@ from channeld.node import announcing, gossip, own_word
 from channeld.wire import messages as wire
 from channeld.wire import pages
 from routing.announcements import Rate, Spam
+from routing.graph import MAX_AGE
 from tests.roles import CLOSE
 from tests.unit.node.gossips import (
     CHEAT,
@@ -189,13 +190,42 @@ async def test_our_own_word_is_renewed_and_what_is_old_is_forgotten(nursery: tri
     await until(lambda: merchant.knows(id_) and len(merchant.gossip.known.nodes) == 2)
     for node in (opener, hub, merchant):
         node.time += own_word.REFRESH + 1
-    hub.gossip.tend()
+    await hub.gossip.tend()
     await until(lambda: merchant.gossip.known.nodes[hub.key.public].timestamp == hub.time)
     assert hub.graph.policy(id_, Side.B) == replace(hub.policy, timestamp=Timestamp(hub.time))
     merchant.time += 15 * 86_400
-    merchant.gossip.tend()
+    await merchant.gossip.tend()
     await merchant.gossip.known.saved()
     assert not len(merchant.graph) and not merchant.store.rows("SELECT * FROM gossip")
+
+
+async def test_who_has_forgotten_a_channel_hears_of_it_again(nursery: trio.Nursery) -> None:
+    opener, hub, merchant = await started(nursery, "opener", "hub", "merchant")
+    await opener.connect(hub)
+    await merchant.connect(hub)
+    id_ = channel_between(opener, hub)
+    opened(id_, opener, hub)
+    await until(lambda: merchant.knows(id_))
+    await hub.gossip.known.saved()
+    merchant.gossip.known.remove(id_)
+    hub.time = merchant.time = NOW + own_word.REFRESH + 1
+    hub.gossip.own.tend()
+    await until(lambda: id_ in merchant.graph and merchant.graph.policy(id_, Side.B) is not None)
+
+
+async def test_what_was_forgotten_while_we_were_off_is_not_there_at_the_start(nursery: trio.Nursery) -> None:
+    opener, hub, merchant = await started(nursery, "opener", "hub", "merchant")
+    await opener.connect(hub)
+    await merchant.connect(hub)
+    id_ = channel_between(opener, hub)
+    opened(id_, opener, hub)
+    await until(lambda: merchant.knows(id_) and len(merchant.gossip.known.nodes) == 2)
+    await merchant.gossip.known.saved()
+    again = Node("merchant", merchant.chain, nursery, merchant.store)
+    again.time = NOW + MAX_AGE + 1
+    await again.start()
+    await until(lambda: not len(again.graph))
+    assert not again.gossip.known.nodes
 
 
 async def test_an_update_of_an_older_self_is_corrected(nursery: trio.Nursery) -> None:

@@ -284,7 +284,7 @@ async def test_each_hour_peers_are_asked_for_what_they_could_not_tell(town: Town
     await town.teller.be_asked_by(town.hub)
     await town.quiet()
     town.teller.tells = {pages.CHANNELS: town.channels(2)}
-    town.hub.gossip.tend()
+    await town.hub.gossip.tend()
     await until(lambda: len(town.hub.graph) == 2)
 
 
@@ -326,6 +326,19 @@ async def test_while_our_chain_is_old_nobody_is_believed_and_nobody_blamed(town:
     assert not town.teller.count(wire.Warning)
 
 
+async def test_a_slow_node_is_asked_for_less_at_a_time(town: Town) -> None:
+    """What watches the chain asks the same node."""
+    pending, sizes = town.hub.gossip.lookups, []
+    for seconds in (0.01, 0.01, 0.01, 0.01, 0.2, 0.5, 0.5, 0.5, 0.5, 0.5):
+        pending._fit(seconds)
+        sizes.append(pending._size)
+    assert sizes == [100, 200, 400, 500, 500, 250, 125, 62, 50, 50]
+    town.teller.tells = {pages.CHANNELS: town.channels(60)}
+    await town.teller.be_asked_by(town.hub)
+    await until(lambda: len(town.hub.graph) == 60)
+    assert town.hub.chain.requests == 2
+
+
 async def test_what_is_seen_of_a_channel_that_waits_counts(town: Town) -> None:
     told = town.channels(2)
     town.hub.chain.down = True
@@ -351,7 +364,7 @@ async def test_a_channel_that_has_closed_is_not_learned_again_from_who_does_not_
     town.hub.gossip.seen_gone(town.ids[0])
     asked = len(town.hub.chain.asked)
     town.hub.gossip.asking._marks.clear()
-    town.hub.gossip.tend()
+    await town.hub.gossip.tend()
     await town.quiet()
     assert not len(town.hub.graph) and len(town.hub.chain.asked) == asked
 
@@ -464,7 +477,7 @@ async def test_a_flood_of_news_is_bounded_and_what_was_lost_is_asked_for(
     await trio.sleep(0.1)
     assert len(town.hub.graph) == 5 and not town.teller.cut
     town.teller.tells = {pages.CHANNELS: told}
-    town.hub.gossip.tend()
+    await town.hub.gossip.tend()
     await until(lambda: len(town.hub.graph) == 12)
 
 
