@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 TEND_EVERY: Final = 3_600.0
 FAULT_RATE: Final = Rate(burst=20, every=Seconds(60))
 """Wrong signatures and unknown channels that a peer may bring before it is cut off."""
+STRANGERS_RATE: Final = Rate(burst=1_000, every=Seconds(1), each=50)
+"""News of all peers together that have dialled us and have no channel: to be many costs a stranger nothing."""
 SLICE: Final = 400
 """Messages of a page whose signatures are looked at in one go, in a thread of their own."""
 SHORT: Final = 25
@@ -104,7 +106,7 @@ class Gossip:
         self._answering = Answering(self.known, world, lines, nursery)
         self._unasked: set[Line] = set()
         """Lines of strangers that have not been asked for news."""
-        self._rate, self._faults = Spam(GOSSIP_RATE), Spam(FAULT_RATE)
+        self._rate, self._faults, self._strangers = Spam(GOSSIP_RATE), Spam(FAULT_RATE), Spam(STRANGERS_RATE)
         self._turn, self._thread = trio.StrictFIFOLock(), trio.CapacityLimiter(1)
 
     # -- start and upkeep
@@ -209,6 +211,8 @@ class Gossip:
                     self._answering.heard(line, message)
                 case _:
                     self._rate.judge(line.peer, self._world.now)
+                    if line in self._unasked:
+                        self._strangers.judge("", self._world.now)
                     self._news(line, message)
         except PeerFault as fault:
             self._blame(line, fault)

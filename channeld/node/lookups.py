@@ -24,15 +24,15 @@ from channeld.node.world import World
 from channeld.wire import messages as wire
 
 log = logging.getLogger(__name__)
-MAX_PENDING: Final = 10_000
-"""Channels that wait; of those heard one by one more are passed over. Pages are asked for only while there is room."""
-WINDOW: Final = 5_000
-"""With fewer than these waiting there is room for another answer. Each takes some 2 kB."""
-LEAST: Final = 50
+MAX_PENDING: Final = 20_000
+"""With so many waiting what is heard unasked is passed over. One takes up to 3 kB with what is told of it."""
+WINDOW: Final = 10_000
+"""With fewer than these waiting there is room for another answer."""
+LEAST: Final = 100
 MOST: Final = 500
 """Channels in one request."""
-QUICK: Final = 0.15
-SLOW: Final = 0.3
+QUICK: Final = 0.2
+SLOW: Final = 0.5
 """Seconds. After a request that took longer the next asks for half as many, after a quicker one for twice as many: the
 chain's watcher asks the same node, and must not wait."""
 GATHERED: Final = 0.1
@@ -117,8 +117,8 @@ class Lookups:
         return self._world.now - self._refused.get(channel_id, -REFUSED_FOR) < REFUSED_FOR
 
     def add(self, channel_id: ChannelId, pending: Pending) -> None:
-        """Look it up, if it does not wait already and there is room."""
-        if channel_id in self._pending or len(self._pending) >= MAX_PENDING:
+        """Look it up, if it does not wait already and there is room. For what was asked for there is, see `room`."""
+        if channel_id in self._pending or (len(self._pending) >= MAX_PENDING and not pending.source.asked):
             return
         self._pending[channel_id] = pending
         self._newcomers[pending.message.node_a] = self._newcomers[pending.message.node_b] = channel_id

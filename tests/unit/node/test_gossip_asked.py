@@ -329,14 +329,15 @@ async def test_while_our_chain_is_old_nobody_is_believed_and_nobody_blamed(town:
 async def test_a_slow_node_is_asked_for_less_at_a_time(town: Town) -> None:
     """What watches the chain asks the same node."""
     pending, sizes = town.hub.gossip.lookups, []
-    for seconds in (0.01, 0.01, 0.01, 0.01, 0.2, 0.5, 0.5, 0.5, 0.5, 0.5):
+    for seconds in (0.01, 0.01, 0.01, 0.3, 0.6, 0.6, 0.6):
         pending._fit(seconds)
         sizes.append(pending._size)
-    assert sizes == [100, 200, 400, 500, 500, 250, 125, 62, 50, 50]
+    assert sizes == [200, 400, 500, 500, 250, 125, 100]
+    pending._size = 20
     town.teller.tells = {pages.CHANNELS: town.channels(60)}
     await town.teller.be_asked_by(town.hub)
     await until(lambda: len(town.hub.graph) == 60)
-    assert town.hub.chain.requests == 2
+    assert town.hub.chain.requests == 2  # of 20, and as that was quick of 40
 
 
 async def test_what_is_seen_of_a_channel_that_waits_counts(town: Town) -> None:
@@ -481,17 +482,35 @@ async def test_a_flood_of_news_is_bounded_and_what_was_lost_is_asked_for(
     await until(lambda: len(town.hub.graph) == 12)
 
 
+async def test_strangers_together_bring_no_more_than_one(
+    town: Town, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(town.hub.gossip, "_strangers", Spam(Rate(burst=5, every=Seconds(60))))
+    told = town.channels(12)
+    for number in range(4):
+        stranger = await Cheat.at(town.hub, nursery, Key(sha256(bytes([number]))))
+        await stranger.say(*told[3 * number : 3 * number + 3], wire.Ping())
+        await until(lambda stranger=stranger: stranger.count(wire.Pong))  # type: ignore[misc]
+    await until(lambda: len(town.hub.graph) == 5)
+    town.teller.tells = {pages.CHANNELS: told}
+    await town.teller.be_asked_by(town.hub)  # whom we dial is none
+    await until(lambda: len(town.hub.graph) == 12)
+
+
 async def test_news_of_channels_wait_for_the_chain_only_as_many_as_there_is_room_for(
     town: Town, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lookups, "MAX_PENDING", 7)
     town.hub.chain.down = True
-    cheat = await Cheat.at(town.hub, nursery)
+    cheat = await Cheat.at(town.hub, nursery, OTHER)
     told = town.channels(20)
     await cheat.say(*told, *town.policies(), *town.policies(NOW + 1), wire.Ping())
     await until(lambda: cheat.count(wire.Pong))
     pending = town.hub.gossip.lookups
     assert len(pending) == 7
     assert all(len(one.updates) == 2 for one in pending._pending.values())
+    town.teller.tells = {pages.CHANNELS: town.channels(5, first=50)}  # what we ask for finds room
+    await town.teller.be_asked_by(town.hub)
+    await until(lambda: len(pending) == 12)
     town.hub.chain.down = False
-    await until(lambda: len(town.hub.graph) == 7)
+    await until(lambda: len(town.hub.graph) == 12)
