@@ -210,11 +210,13 @@ async def test_many_channels_are_told_by_one_call_as_one_by_one(node: Node, wher
     chain = acts.chain
     paid = channel_id(Domain(chain_id=DEV_CHAIN_ID, manager=where.manager), NATIVE, TERMS.hash)
     await acts.see(OPENER, chain.contracts.deposit(NATIVE, TERMS.hash, Side.A, Amount(1_000)))
-    ids = [ChannelId(keccak(bytes([number]))) for number in range(5)]
+    manager, ids = "0x" + where.manager.hex(), [ChannelId(keccak(bytes([number]))) for number in range(5)]
+    stored = await node.rpc.call("eth_getStorageAt", manager, "0x" + keccak(bytes(32) + paid).hex(), "latest")
+    assert int(stored, 16) == 1_000 << 168  # `words` is the contract's first variable
     for number, id_ in enumerate(ids[:3]):
-        slot = keccak(bytes(32) + id_)  # `words` is the contract's first variable
+        slot = keccak(bytes(32) + id_)
         word = (b"\xef" + keccak(slot)[1:], b"\xff" * 32, bytes(31) + b"\x01")[number]
-        await node.rpc.call("anvil_setStorageAt", "0x" + where.manager.hex(), "0x" + slot.hex(), "0x" + word.hex())
+        await node.rpc.call("anvil_setStorageAt", manager, "0x" + slot.hex(), "0x" + word.hex())
     every = [*ids[:2], paid, *ids[2:]]
     words = await chain.channels(every)
     assert words == [await chain.channel(id_) for id_ in every]
