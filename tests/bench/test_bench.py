@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import degraded, machine, report
+from tests.bench import degraded, gossip_sync, machine, report
 from tests.bench.rows import LEFT_OUT, ROWS, Measured, Row
 
 FIRST = {
@@ -24,7 +24,12 @@ FIRST = {
     "history_payments_ratio",
 }
 
-GROUPS = (tuple(name for name in ROWS if name not in degraded.ROWS), *(names for _, names in degraded.SCENES))
+_APART = {*degraded.ROWS, *gossip_sync.ROWS}
+GROUPS = (
+    tuple(name for name in ROWS if name not in _APART),
+    gossip_sync.ROWS,
+    *(names for _, names in degraded.SCENES),
+)
 """All rows, in parts that each take their own processes."""
 
 
