@@ -45,6 +45,8 @@ STRANGERS_RATE: Final = Rate(burst=1_000, every=Seconds(1), each=50)
 """News of all peers together that have dialled us and have no channel: to be many costs a stranger nothing."""
 SLICE: Final = 400
 """Messages of a page whose signatures are looked at in one go, in a thread of their own."""
+FEW: Final = 8
+"""So many are looked at on the spot."""
 SHORT: Final = 25
 """Messages after which others get their turn."""
 
@@ -245,7 +247,10 @@ class Gossip:
             with self._blaming(source):
                 if (claim := self._judging.examine(source, message)) is not None:
                     claims.append(claim)
-        faults = await trio.to_thread.run_sync(_verified, claims, limiter=self._thread)
+        if len(claims) <= FEW:
+            faults = _verified(claims)
+        else:
+            faults = await trio.to_thread.run_sync(_verified, claims, limiter=self._thread)
         for count, (claim, fault) in enumerate(zip(claims, faults, strict=True)):
             if count % SHORT == 0:
                 await trio.lowlevel.checkpoint()
