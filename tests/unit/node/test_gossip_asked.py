@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from channeld.base.keys import Key, sha256
-from channeld.base.units import Amount, ChannelId, Seconds, Side, Timestamp
+from channeld.base.units import Amount, ChannelId, Seconds, Side, Signature, Timestamp
 from channeld.chain.chain import BlockRef, Head
 from channeld.node import asking, gossip, lookups
 from channeld.node.judging import Claim
@@ -384,6 +384,22 @@ async def test_channels_that_are_not_on_chain_cost_their_teller_the_line(town: T
     assert not len(town.hub.graph)
     assert town.hub.chain.requests <= lookups.LOOKS * 2
     assert len(town.hub.gossip.lookups._refused) == len(told)
+
+
+@pytest.mark.parametrize("number", [3, gossip.FEW + 20], ids=["on the spot", "in a thread"])
+async def test_a_false_signature_in_a_page_costs_its_own_message_alone(town: Town, number: int) -> None:
+    told, policies = town.channels(number), town.policies()
+    false, flipped = told[1], bytearray(told[1].participant_signature_b)
+    flipped[5] ^= 1
+    told[1] = replace(false, participant_signature_b=Signature(bytes(flipped)))
+    policies[0] = replace(policies[0], fee_ppm=policies[0].fee_ppm + 1)
+    town.teller.tells = {pages.CHANNELS: told, pages.POLICIES: policies}
+    await town.teller.be_asked_by(town.hub)
+    await town.quiet()
+    assert len(town.hub.graph) == number - 1 and town.ids[1] not in town.hub.graph
+    assert town.hub.graph.policy(town.ids[0], Side.A) is None
+    assert town.hub.knows(town.ids[2]) and town.hub.graph.policy(town.ids[0], Side.B) is not None
+    assert town.teller.count(wire.Warning) == 2 and not town.teller.cut
 
 
 async def test_policies_from_the_future_and_of_unknown_channels_are_passed_over(town: Town) -> None:
