@@ -17,6 +17,7 @@ from channeld.base.keys import Key, sha256
 from channeld.base.units import Amount, ChannelId, Seconds, Side, Signature, Timestamp
 from channeld.chain.chain import BlockRef, Head
 from channeld.node import asking, gossip, lookups
+from channeld.node.believed import Source
 from channeld.node.judging import Claim
 from channeld.peers.listen import listen
 from channeld.peers.talk import PeerStream
@@ -386,6 +387,21 @@ async def test_channels_that_are_not_on_chain_cost_their_teller_the_line(town: T
     assert len(town.hub.gossip.lookups._refused) == len(told)
 
 
+async def test_news_that_came_while_a_signature_was_looked_at_are_not_undone(town: Town) -> None:
+    town.teller.tells = {pages.CHANNELS: town.channels(1)}
+    await town.teller.be_asked_by(town.hub)
+    await town.quiet()
+    source, judge = Source(), town.hub.gossip._judging
+    older, newer = (judge.examine(source, town.policies(at)[0]) for at in (NOW, NOW + 1))
+    assert older is not None and newer is not None
+    older.verify()
+    newer.take(source)
+    older.take(source)
+    await town.hub.gossip.known.saved()
+    ((kept,),) = town.hub.store.rows("SELECT bytes FROM gossip WHERE kind = 50")
+    assert wire.decode(kept) == town.policies(NOW + 1)[0]
+
+
 @pytest.mark.parametrize("number", [3, gossip.FEW + 20], ids=["on the spot", "in a thread"])
 async def test_a_false_signature_in_a_page_costs_its_own_message_alone(town: Town, number: int) -> None:
     told, policies = town.channels(number), town.policies()
@@ -452,12 +468,18 @@ def _cut_short(told: Sequence[wire.Message]) -> Answer:
     return lambda query: [replace(page(query.kind, *told), messages=page(query.kind, *told).messages[:-1])]
 
 
+def _longer(told: Sequence[wire.Message]) -> Answer:
+    """The last message is said to be longer than it is."""
+    data = wire.encode(told[0])
+    return lambda query: [replace(page(query.kind), messages=(len(data) + 1).to_bytes(2, "big") + data)]
+
+
 def _half_a_length(told: Sequence[wire.Message]) -> Answer:
     return lambda query: [replace(page(query.kind, *told), messages=b"\0")]
 
 
 @pytest.mark.parametrize(
-    "lie", [_endless, _standing, _falling, _empty, _unlast, _another_class, _cut_short, _half_a_length]
+    "lie", [_endless, _standing, _falling, _empty, _unlast, _another_class, _cut_short, _longer, _half_a_length]
 )
 async def test_pages_that_lead_nowhere_end_the_line(
     town: Town, monkeypatch: pytest.MonkeyPatch, lie: Callable[[Sequence[wire.Message]], Answer]
