@@ -163,14 +163,15 @@ def verify_channel_announcement(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """So many messages at once, and one more each `every` seconds. Both 1 or more."""
+    """So many messages at once, and `each` more in `every` seconds. All 1 or more."""
 
     burst: int
     every: Seconds
+    each: int = 1
 
 
-GOSSIP_RATE: Final = Rate(burst=100_000, every=Seconds(1))
-"""For one peer: a whole graph at once, then slowly."""
+GOSSIP_RATE: Final = Rate(burst=10_000, every=Seconds(1), each=20)
+"""News of one peer, which come unasked; what is over is found out by asking, within the hour."""
 UPDATE_RATE: Final = Rate(burst=10, every=Seconds(60))
 """For one direction of a channel, whoever brings it: LND's default is the same burst at one a minute."""
 
@@ -196,9 +197,10 @@ class Spam:
         Raises:
             PeerFault: IGNORE, when it is one too many; it is not counted then.
         """
-        # A bucket is one number: the moment when it will be full again.
-        full_at = max(self._full_at.get(origin, now), now) + self._rate.every
-        if full_at - now > self._rate.burst * self._rate.every:
+        # A bucket is one number: the moment when it will be full again, in parts of a second.
+        rate, now = self._rate, now * self._rate.each
+        full_at = max(self._full_at.get(origin, now), now) + rate.every
+        if full_at - now > rate.burst * rate.every:
             raise PeerFault(Answer.IGNORE, "too much gossip from one origin")
         self._full_at[origin] = full_at
         self._full_at.move_to_end(origin)

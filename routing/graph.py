@@ -8,7 +8,7 @@ search gets them as arguments."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -135,10 +135,17 @@ class Graph:
         self._set(channel, side, policy, attributes)
         return True
 
-    def prune(self, now: Timestamp, *, max_age: Seconds = MAX_AGE) -> tuple[ChannelId, ...]:
-        """Drop policies not renewed for `max_age`, and channels nobody has spoken of for that long; which."""
+    def prune(
+        self, now: Timestamp, *, max_age: Seconds = MAX_AGE, among: Iterable[ChannelId] | None = None
+    ) -> tuple[ChannelId, ...]:
+        """Drop policies not renewed for `max_age`, and channels nobody has spoken of for that long; which.
+
+        Args:
+            among: the channels to look at, if not all: fifty thousand take some 200 ms.
+        """
         oldest, gone = now - max_age, []
-        for channel in self._channels.values():
+        some = self._channels.values() if among is None else filter(None, map(self._channels.get, among))
+        for channel in some:
             last = channel.seen
             for side in Side:
                 policy = self.policy(channel.channel_id, side)

@@ -69,6 +69,12 @@ HEAD: Final = record(
 )
 TOKEN_INFO: Final = record("TokenInfo", one("symbol", Text()), one("token", ADDRESS), one("decimals", Whole(most=77)))
 
+GRAPH: Final = record(
+    "GraphInfo",
+    one("channels", Whole(), "public ones that gossip has shown and the chain confirms"),
+    one("nodes", Whole(), "that have such a channel"),
+    one("syncing", Flag(), "whether a peer is being asked for more, or channels are being looked up"),
+)
 INFO: Final = record(
     "Info",
     one("role", Choice(words=("node", "tower"))),
@@ -89,6 +95,7 @@ INFO: Final = record(
     one("tokens", Many(of=TOKEN_INFO)),
     default("peers", Whole(), 0, "connected now"),
     default("channels", Anything(), {}, "number of channels in each state"),
+    default("graph", Maybe(of=GRAPH), None, "the known network; null for a tower, which needs none"),
 )
 
 BALANCE: Final = record(

@@ -265,6 +265,10 @@ class Chain(Protocol):
 
     async def channel(self, channel_id: ChannelId, at: BlockRef | None = None) -> ChannelWord: ...
 
+    async def channels(self, ids: Sequence[ChannelId]) -> list[ChannelWord]:
+        """The same for many, by now and in their order, hundreds in one request; their records are left out (zero)."""
+        ...
+
     async def registered_at(self, key: LockKey, at: BlockRef | None = None) -> Timestamp:
         """When the preimage of hash-lock `key` was registered; 0 if it was not."""
         ...

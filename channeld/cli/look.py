@@ -39,8 +39,17 @@ def info() -> None:
             ("short of gas", said.get("gas_short")),
             ("peers", said.get("peers", 0) or ""),
             ("channels", ", ".join(f"{count} {state}" for state, count in states.items() if count)),
+            ("known network", _extent(said.get("graph"))),
         ],
     )
+
+
+def _extent(graph: Any) -> str:
+    """How much of the network gossip has shown."""
+    if graph is None:
+        return ""
+    syncing = ", and more is being asked for" if graph["syncing"] else ""
+    return f"{graph['channels']:,} public channels of {graph['nodes']:,} nodes{syncing}"
 
 
 @click.command()

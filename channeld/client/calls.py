@@ -32,6 +32,15 @@ class TokenInfo(TypedDict):
     decimals: int
 
 
+class GraphInfo(TypedDict):
+    channels: int
+    """Public ones that gossip has shown and the chain confirms."""
+    nodes: int
+    """That have such a channel."""
+    syncing: bool
+    """Whether a peer is being asked for more, or channels are being looked up."""
+
+
 class Info(TypedDict):
     role: Literal["node", "tower"]
     version: str
@@ -58,6 +67,8 @@ class Info(TypedDict):
     """Connected now."""
     channels: NotRequired[dict[str, Any]]
     """Number of channels in each state."""
+    graph: NotRequired[GraphInfo | None]
+    """The known network; null for a tower, which needs none."""
 
 
 class Balance(TypedDict):

@@ -12,26 +12,33 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import trio
 
 from channeld.base.errors import Refused, Unreachable
+from channeld.base.pack import pack, unpack
 from channeld.base.units import Amount, ChannelId, NodeId, Side, Timestamp, short
 from channeld.node import announcing
 from channeld.node.world import World
-from channeld.storage.store import Batch, Store, narrow, wide
+from channeld.storage.store import Batch, Row, Store, narrow, wide
 from channeld.wire import messages as wire
+from channeld.wire import pages
 from routing.edges import Direction
 from routing.fees import Policy
 from routing.graph import MAX_AGE, Channel, Graph
 
 log = logging.getLogger(__name__)
-PAGE: Final = 200
-"""Rows that are read at once."""
+ROWS: Final = {pages.CHANNELS: 100, pages.POLICIES: 350, pages.NODES: 400}
+"""Of each kind, rows that are read at once: about a page."""
+MARKS: Final = "gossip_marks"
 
-_NODE, _CHANNEL, _UPDATE = 48, 49, 50
+_NODE, _CHANNEL, _UPDATE = pages.NODES, pages.CHANNELS, pages.POLICIES
+BITE: Final = 1_000
+"""Channels that are looked at before others get their turn."""
+_CAPACITY: Final = 16
+"""Bytes before the message in a channel's row."""
 
 
 class Known:
@@ -46,26 +53,26 @@ class Known:
         self._degree: Counter[NodeId] = Counter()
         self._store, self._world, self._nursery = store, world, nursery
         self._unsaved = Batch()
-        self._saving = False
+        self._saving = self._full = False
         self._saved = trio.Event()
 
     def load(self) -> None:
         """Read the rows; they were judged when they were written."""
-        for at, data in self._rows(_CHANNEL):
-            message = wire.decode(data[16:])
+        for at, key, data in self._rows(_CHANNEL):
+            message = wire.decode(data[_CAPACITY:])
             if isinstance(message, wire.ChannelAnnouncement):
-                self._join(announcing.id_of(message), message, Amount(narrow(data[:16])), at)
-        for _, data in self._rows(_UPDATE):
+                self._join(ChannelId(key), message, Amount(narrow(data[:_CAPACITY])), at)
+        for _, _, data in self._rows(_UPDATE):
             message = wire.decode(data)
             if isinstance(message, wire.ChannelUpdate):
                 self._set(message)
-        for _, data in self._rows(_NODE):
+        for _, _, data in self._rows(_NODE):
             message = wire.decode(data)
             if isinstance(message, wire.NodeAnnouncement) and self.has_channel(message.node_id):
                 self.nodes[message.node_id] = message
 
-    def _rows(self, kind: int) -> list[tuple[Timestamp, bytes]]:
-        return [(at, data) for at, data in self._store.rows("SELECT at, bytes FROM gossip WHERE kind = ?", kind)]
+    def _rows(self, kind: int) -> Sequence[Row]:
+        return self._store.rows("SELECT at, key, bytes FROM gossip WHERE kind = ?", kind)
 
     # -- asked
 
@@ -77,22 +84,54 @@ class Known:
         """Whether it has a public one."""
         return self._degree[node] > 0
 
+    @property
+    def nodes_with_channels(self) -> int:
+        """How many nodes have a public one."""
+        return len(self._degree)
+
     def policy(self, direction: Direction) -> Policy | None:
         """The newest policy of a direction, announced or private."""
         private = self.private.get(direction)
         return self.graph.policy(*direction) if private is None else announcing.policy_of(private)
 
-    def since(self, at: Timestamp) -> Iterator[list[wire.Message]]:
-        """What is public and was learned at that time or later, in pages: channels, then policies, then nodes."""
-        for kind in (_CHANNEL, _UPDATE, _NODE):
-            after = b""
-            while rows := self._store.rows(
-                "SELECT key, bytes FROM gossip WHERE kind = ? AND key > ? AND at >= ? ORDER BY key LIMIT ?",
-                *(kind, after, at, PAGE),
-            ):
-                after = rows[-1][0]
-                skip = 16 if kind == _CHANNEL else 0
-                yield [wire.decode(data[skip:]) for key, data in rows if kind == _NODE or key[:32] in self.graph]
+    def page(self, kind: int, since: Timestamp, after: bytes) -> tuple[list[bytes], Timestamp, bytes, bool]:
+        """What is public of a kind and was learned after (`since`, `after`), in order, as much as fits into a page.
+
+        Returns:
+            Encoded messages, where the next page begins, and whether there may be more.
+        """
+        skip = _CAPACITY if kind == _CHANNEL else 0
+        while True:
+            rows = self._store.rows(
+                "SELECT at, key, bytes FROM gossip WHERE kind = ? AND (at, key) > (?, ?) ORDER BY at, key LIMIT ?",
+                *(kind, since, after, ROWS[kind]),
+            )
+            public = [row for row in rows if kind == _NODE or row[1][:32] in self.graph]
+            told = [data[skip:] for _, _, data in public]
+            if (count := pages.fitting(told)) < len(public):
+                return told[:count], *public[count - 1][:2], True
+            if rows:
+                since, after = rows[-1][:2]
+            if told or len(rows) < ROWS[kind]:
+                return told, since, after, len(rows) == ROWS[kind]
+
+    def read_marks(self) -> list[Any]:
+        """What `keep_marks` has kept, one list for each peer."""
+        rows = self._store.rows("SELECT value FROM notes WHERE name = ?", MARKS)
+        return list(unpack(rows[0][0])) if rows else []
+
+    def keep_marks(self, marks: list[Any]) -> None:
+        """How far peers have told us: after what they have told, so it is never on disk before that."""
+        self._write(
+            "INSERT INTO notes VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            *(MARKS, pack(marks)),
+        )
+
+    def announcement(self, channel_id: ChannelId) -> wire.ChannelAnnouncement | None:
+        """What was announced of a public channel, once that is on disk."""
+        rows = self._store.rows("SELECT bytes FROM gossip WHERE kind = ? AND key = ?", _CHANNEL, channel_id)
+        message = wire.decode(rows[0][0][_CAPACITY:]) if rows else None
+        return message if isinstance(message, wire.ChannelAnnouncement) else None
 
     # -- told
 
@@ -120,8 +159,11 @@ class Known:
                 )
             )
         except Refused as fault:
-            log.warning("channel=%s not taken in: %s", short(channel_id), fault.text)
+            if not self._full:
+                log.warning("channel=%s not taken in, nor others after it: %s", short(channel_id), fault.text)
+            self._full = True
             return False
+        self._full = False
         self._degree.update((message.node_a, message.node_b))
         return True
 
@@ -159,24 +201,26 @@ class Known:
             self._forget(_UPDATE, _key(channel_id, side))
         if channel is not None:
             self.graph.remove(channel_id)
-            self._degree.subtract((channel.node_a, channel.node_b))
-            for node in (channel.node_a, channel.node_b):
-                self._leave(node)
+            self._part(channel)
 
-    def _leave(self, node: NodeId) -> None:
-        if not self.has_channel(node):
-            del self._degree[node]
-            if self.nodes.pop(node, None) is not None:
-                self._forget(_NODE, node)
+    def _part(self, channel: Channel) -> None:
+        """Its nodes have one channel less."""
+        for node in (channel.node_a, channel.node_b):
+            self._degree[node] -= 1
+            if not self.has_channel(node):
+                del self._degree[node]
+                if self.nodes.pop(node, None) is not None:
+                    self._forget(_NODE, node)
 
-    def prune(self) -> None:
-        """Forget what nobody has spoken of for long."""
-        now = self._world.now
-        for channel_id in self.graph.prune(now):
-            self._forget(_CHANNEL, channel_id)
-        self._degree = Counter(node for one in self.graph.channels() for node in (one.node_a, one.node_b))
-        for node in list(self.nodes):
-            self._leave(node)
+    async def prune(self) -> None:
+        """Forget what nobody has spoken of for long, a bite at a time."""
+        now, every = self._world.now, list(self.graph.channels())
+        for start in range(0, len(every), BITE):
+            some = {channel.channel_id: channel for channel in every[start : start + BITE]}
+            for channel_id in self.graph.prune(now, among=some):
+                self._forget(_CHANNEL, channel_id)
+                self._part(some[channel_id])
+            await trio.lowlevel.checkpoint()
         self._write("DELETE FROM gossip WHERE kind <> ? AND at < ?", _CHANNEL, now - MAX_AGE)
 
     # -- disk
@@ -200,9 +244,15 @@ class Known:
                 await self._store.commit(batch)
             except Unreachable as fault:
                 log.warning("gossip is not kept: %s", fault)
-        self._saving = False
-        self._saved.set()
-        self._saved = trio.Event()
+            self._saving = bool(self._unsaved)
+            self._saved.set()
+            self._saved = trio.Event()
+
+    async def settled(self) -> None:
+        """Wait until what is known now is on disk, whatever comes meanwhile."""
+        for _ in range(2):  # the batch that is being saved, and the next
+            if self._saving:
+                await self._saved.wait()
 
     async def saved(self) -> None:
         """Wait until everything known is on disk."""

@@ -370,6 +370,7 @@ class Lines:
                 | wire.ChannelUpdate()
                 | wire.AnnouncementSignatures()
                 | wire.GossipQuery()
+                | wire.GossipPage()
             ):
                 await self.gossip.heard(line, message)
             case _ if isinstance(message, ChannelMessage):

@@ -342,7 +342,7 @@ async def _furnish(house: _House, stopping: trio.Event) -> Service:
         looked_after=looked_after,
     )
     book.arrivals, book.payer = desk, payments
-    desk.word = gossip.word
+    desk.word = gossip.own.word
     payments.ways.policy = gossip.known.policy
     lines.openings, lines.gossip, lines.live = openings, gossip, gossip.live
 

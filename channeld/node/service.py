@@ -143,6 +143,7 @@ class Service:
             ],
             "peers": sum(1 for _ in self.lines),
             "channels": states,
+            "graph": self.gossip.extent(),
         }
 
     async def get_balance(self) -> Json:

@@ -35,6 +35,8 @@ PROTOCOL: Final = 1
 MAX_MESSAGE: Final = 65_535
 """Longest Noise message (BOLT 8): its length field has two bytes."""
 ONION_BYTES: Final = 1_366
+MAX_PAGE: Final = 64_000
+"""Most bytes of messages in a `GossipPage`: with what stands beside them it is a message."""
 MAX_REASON: Final = 512
 """Longest `FailLock.reason`: an error onion has 292 bytes (BOLT 4)."""
 MAX_LOCKS: Final = 512
@@ -361,9 +363,28 @@ class AnnouncementSignatures(Message):
 @MESSAGES.member(52)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GossipQuery(Message):
-    """Send me what you have learned since this time (announcement timestamps)."""
+    """Send me the next messages of the class numbered `kind`, in the order in which you learned them: those after
+    (`since`, `after`), which the last page told. `since` is by your clock; nothing after it: from that time on."""
 
+    kind: Annotated[int, f.UINT8]
     since: Annotated[Timestamp, f.UINT32] = NEVER
+    after: Annotated[bytes, f.upto(33)] = b""
+
+
+@MESSAGES.member(53)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GossipPage(Message):
+    """Some of what a `GossipQuery` asked for, see `wire.pages`; no more pages come after `last` until the next query.
+
+    (`since`, `after`): where to go on. `more`: there is something after that.
+    """
+
+    kind: Annotated[int, f.UINT8]
+    since: Annotated[Timestamp, f.UINT32]
+    after: Annotated[bytes, f.upto(33)]
+    last: Annotated[bool, f.BOOL]
+    more: Annotated[bool, f.BOOL]
+    messages: Annotated[bytes, f.upto(MAX_PAGE)]
 
 
 # ---- the tower's port

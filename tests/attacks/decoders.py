@@ -36,7 +36,7 @@ from channeld.node.shown import read_cursor
 from channeld.node.tower_saved import Held, LinkState, Pending, load_link
 from channeld.node.translate import unpack_locks
 from channeld.tower.intents import pack_intent, unpack_intent
-from channeld.wire import address, appointment, bech32m, failure, invoice, memo, onion, payload
+from channeld.wire import address, appointment, bech32m, failure, invoice, memo, onion, pages, payload
 from channeld.wire import messages as m
 from channeld.wire.handshake import Initiator, Responder
 from channeld.wire.transport import Transport
@@ -120,6 +120,11 @@ def _frames_sealed(data: bytes) -> Any:
     sealed = aead.encrypt(bytes(12), data[:2].ljust(2, b"\0"), None)
     body = aead.encrypt(bytes(4) + (1).to_bytes(8, "little"), data[2:], None)
     return _pair()[1].receive(sealed + body)
+
+
+def _pages(cls: type[m.Message]) -> list[bytes]:
+    random = Random(4)
+    return [pages.join(m.encode(samples.message(cls, random)) for _ in range(count)) for count in (1, 5)]
 
 
 # ---- payments
@@ -324,6 +329,15 @@ def _files() -> list[bytes]:
 TARGETS: Final = tuple(
     Target(**said)  # type: ignore[arg-type]
     for said in (
+        *(
+            {
+                "name": f"page of {cls.__name__}",
+                "decode": partial(pages.split, kind),
+                "seeds": partial(_pages, cls),
+                "covers": ("wire.pages.split",),
+            }
+            for kind, cls in pages.KINDS.items()
+        ),
         {
             "name": "act one",
             "memory": MESSAGE,
@@ -538,6 +552,7 @@ TARGETS: Final = tuple(
 
 NOT_HERE: Final = {
     "api.kinds": "the kinds of one field; `request` goes through all of them",
+    "chain.many.read": "our own RPC's answer, of one length; tests/chain/test_bindings.py",
     "chain.bindings.Contracts.fact": "logs of our own RPC; tests/chain/test_bindings.py",
     "node.invoices.Invoices.make": "arguments that `request` has read; tests/unit/node/test_service.py",
     "node.tower_ask.read_copy": "made of open_backup and open_blob, which have targets; tests/unit/node/test_towers.py",

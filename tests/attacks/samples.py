@@ -52,6 +52,10 @@ def field(codec: f.Codec, random: Random) -> Any:
         return b"" if edge < 0.5 else random.randbytes(32)
     if codec == f.signed(12):
         return random.choice((0, -(2**95), 2**95 - 1, -5))
+    if codec == f.upto(33):
+        return random.randbytes(random.choice((0, 32, 33)))
+    if codec == f.upto(m.MAX_PAGE):
+        return random.randbytes(random.choice((0, 2, 700)))
     if codec == f.upto(m.MAX_REASON):
         return random.randbytes(random.choice((0, 292, m.MAX_REASON)))
     if codec == f.upto(57 * m.MAX_LOCKS, multiple=57):

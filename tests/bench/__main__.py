@@ -9,7 +9,19 @@ from pathlib import Path
 
 import trio
 
-from tests.bench import degraded, gas, history, hostile, learning, machine, payments, report, restart, routes
+from tests.bench import (
+    degraded,
+    gas,
+    gossip_sync,
+    history,
+    hostile,
+    learning,
+    machine,
+    payments,
+    report,
+    restart,
+    routes,
+)
 from tests.bench.payments import Effort
 from tests.bench.rows import ROWS, Measured
 
@@ -19,7 +31,7 @@ OUT = Path(__file__).parents[2] / "build" / "bench.json"
 def measure(names: Sequence[str], effort: Effort) -> list[Measured]:
     """The rows named, in the order of `ROWS`."""
     found: dict[str, Measured] = {}
-    for module in (payments, restart, degraded, history):
+    for module in (payments, restart, degraded, history, gossip_sync):
         for name, one in trio.run(module.measure, names, effort).items():
             found[name] = Measured(row=ROWS[name], samples=tuple(one.samples), note=one.note)
     for name, way in (routes.measure(names, effort.repeats) | learning.measure(names, effort)).items():

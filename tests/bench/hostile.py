@@ -25,6 +25,7 @@ from channeld.cli.stage import stage
 from channeld.peers.talk import PeerStream, fresh_key, greet
 from channeld.wire import messages as wire
 from channeld.wire.address import NodeAddress, node_address
+from channeld.wire.pages import CHANNELS
 from tests.bench.payments import AMOUNT, BLOCK_TIME, DEPOSIT, Effort, Found, Line
 from tests.e2e.liar import domain_of, memory
 from tests.e2e.people import knows_way, nodes
@@ -70,7 +71,7 @@ async def _curious(socket: trio.SocketStream, to: NodeAddress, init: wire.Init) 
     async with await _greeted(socket, to, init) as stream, trio.open_nursery() as nursery:
         nursery.start_soon(_hear, stream)
         while True:
-            await stream.send([wire.encode(wire.GossipQuery())])
+            await stream.send([wire.encode(wire.GossipQuery(kind=CHANNELS))])
             await trio.sleep(0.1)
 
 

@@ -66,18 +66,24 @@ def _join(graph: Graph, there: tuple[int, ...], back: tuple[int, ...]) -> None:
     )
     graph.add(channel)
     for side, row in zip(Side, (there, back), strict=True):
-        base, ppm, blocks, least, most, disabled = row[4:]
-        if disabled != 2:
-            policy = Policy(
-                fee_base=Amount(base),
-                fee_ppm=min(ppm, PER_MILLION),
-                expiry_delta=Seconds(min(blocks * BLOCK, MAX_EXPIRY_DELTA)),
-                min_lock=Amount(min(least, most)),
-                max_lock=Amount(most),
-                disabled=bool(disabled) or ppm > PER_MILLION,
-                timestamp=NOW,
-            )
-            graph.set_policy(channel.channel_id, side, policy)
+        if (said := policy(row, NOW)) is not None:
+            graph.set_policy(channel.channel_id, side, said)
+
+
+def policy(row: tuple[int, ...], at: Timestamp) -> Policy | None:
+    """What a direction asks for; None if that was never announced."""
+    base, ppm, blocks, least, most, disabled = row[4:]
+    if disabled == 2:
+        return None
+    return Policy(
+        fee_base=Amount(base),
+        fee_ppm=min(ppm, PER_MILLION),
+        expiry_delta=Seconds(min(blocks * BLOCK, MAX_EXPIRY_DELTA)),
+        min_lock=Amount(min(least, most)),
+        max_lock=Amount(most),
+        disabled=bool(disabled) or ppm > PER_MILLION,
+        timestamp=at,
+    )
 
 
 def own_channels(graph: Graph, payer: NodeId) -> list[OwnChannel]:

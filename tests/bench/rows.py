@@ -451,6 +451,26 @@ def _learning() -> tuple[Row, ...]:
     )
 
 
+def _gossip() -> tuple[Row, ...]:
+    """On the same network."""
+    return (
+        Row(
+            name="gossip_sync_50k_seconds",
+            what="a fresh node learns 50,808 channels from a peer, every signature and every deposit looked at",
+            unit="s",
+            target=60,
+            better="lower",
+        ),
+        Row(
+            name="gossip_sync_payment_p50_ms",
+            what="a lone payment of that node to a neighbour meanwhile, from call to answer",
+            unit="ms",
+            target=50,
+            better="lower",
+        ),
+    )
+
+
 def _gas() -> tuple[Row, ...]:
     """The calls that have a target; `make bench-gas` prints the others too."""
     return tuple(
@@ -478,6 +498,7 @@ ROWS: Final[Mapping[str, Row]] = {
         *_history(),
         *_routes(),
         *_learning(),
+        *_gossip(),
         *_gas(),
     )
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import degraded, learning, machine, report
+from tests.bench import degraded, gossip_sync, learning, machine, report
 from tests.bench.rows import LEFT_OUT, ROWS, Measured, Row
 
 FIRST = {
@@ -24,10 +24,11 @@ FIRST = {
     "history_payments_ratio",
 }
 
-_APART = {*degraded.ROWS, *learning.ROWS}
+_APART = {*degraded.ROWS, *learning.ROWS, *gossip_sync.ROWS}
 GROUPS = (
     tuple(name for name in ROWS if name not in _APART),
     learning.ROWS,
+    gossip_sync.ROWS,
     *(names for _, names in degraded.SCENES),
 )
 """All rows, in parts that each take their own processes."""

@@ -20,7 +20,21 @@ from channeld.base.digests import (
 )
 from channeld.base.errors import Malformed, Refused, Unreachable
 from channeld.base.keys import keccak, sha256
-from channeld.base.units import NATIVE, Amount, Digest, LockKey, LockKind, Preimage, Seconds, Side, Timestamp, Version
+from channeld.base.units import (
+    NATIVE,
+    Address,
+    Amount,
+    ChannelId,
+    Digest,
+    LockKey,
+    LockKind,
+    Preimage,
+    Seconds,
+    Side,
+    Timestamp,
+    Version,
+)
+from channeld.chain import many
 from channeld.chain.bindings import NO_ONE, Contracts, revert_reason
 from channeld.chain.chain import (
     BlockRef,
@@ -183,12 +197,65 @@ async def test_tokens_secrets_and_refusals(where: Deployment, acts: Acts) -> Non
     assert (seen.secret, seen.key) == (secret, registry_key(LockKind.HASH, sha256(secret)))
     assert await chain.registered_at(LockKey(sha256(secret))) == seen.timestamp == seen.block.timestamp
     assert await chain.registered_at(LockKey(bytes(32))) == 0
-    many = [LockKey(sha256(bytes([number]) * 32)) for number in range(105)]
-    assert await chain.registered_of(many) == {LockKey(sha256(secret)): seen.timestamp}
+    some = [LockKey(sha256(bytes([number]) * 32)) for number in range(105)]
+    assert await chain.registered_of(some) == {LockKey(sha256(secret)): seen.timestamp}
     assert await chain.owed(NATIVE, OPENER.address) == 0
 
     failed = await acts.do(OPENER, contracts.withdraw(NATIVE, OPENER.address, OPENER.address))
     assert (failed.status, failed.reason, failed.attempts) == (Status.FAILED, "nothing", ())
+
+
+async def test_many_channels_are_told_by_one_call_as_one_by_one(node: Node, where: Deployment, acts: Acts) -> None:
+    """Whatever a word holds, an answer that looks like the beginning of code (0xef) included."""
+    chain = acts.chain
+    paid = channel_id(Domain(chain_id=DEV_CHAIN_ID, manager=where.manager), NATIVE, TERMS.hash)
+    await acts.see(OPENER, chain.contracts.deposit(NATIVE, TERMS.hash, Side.A, Amount(1_000)))
+    manager, ids = "0x" + where.manager.hex(), [ChannelId(keccak(bytes([number]))) for number in range(5)]
+    stored = await node.rpc.call("eth_getStorageAt", manager, "0x" + keccak(bytes(32) + paid).hex(), "latest")
+    assert int(stored, 16) == 1_000 << 168  # `words` is the contract's first variable
+    for number, id_ in enumerate(ids[:3]):
+        slot = keccak(bytes(32) + id_)
+        word = (b"\xef" + keccak(slot)[1:], b"\xff" * 32, bytes(31) + b"\x01")[number]
+        await node.rpc.call("anvil_setStorageAt", manager, "0x" + slot.hex(), "0x" + word.hex())
+    every = [*ids[:2], paid, *ids[2:]]
+    words = await chain.channels(every)
+    assert words == [await chain.channel(id_) for id_ in every]
+    assert (words[0].deposit_a >> 80, words[2].deposit_a, words[3].flags, words[4].flags) == (0xEF, 1_000, 1, 0)
+    assert await chain.channels([]) == []
+
+
+async def test_as_many_channels_as_one_question_holds_and_one_more(
+    node: Node, where: Deployment, acts: Acts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain = acts.chain
+    paid = channel_id(Domain(chain_id=DEV_CHAIN_ID, manager=where.manager), NATIVE, TERMS.hash)
+    await acts.see(OPENER, chain.contracts.deposit(NATIVE, TERMS.hash, Side.A, Amount(1_000)))
+    asked, call = [], chain.rpc.call
+
+    async def counted(method: str, *params: object) -> object:
+        asked.append(method)
+        return await call(method, *params)
+
+    monkeypatch.setattr(chain.rpc, "call", counted)
+    ids = [ChannelId(keccak(number.to_bytes(4, "big"))) for number in range(many.MOST)]
+    words = await chain.channels([*ids, paid])
+    assert [word.deposit_a for word in words] == [0] * many.MOST + [1_000]
+    assert asked == ["eth_call"] * 2
+    with pytest.raises(ValueError, match="at most"):
+        many.ask(where.manager, [*ids, paid])
+
+
+async def test_no_manager_is_no_answer(node: Node, where: Deployment) -> None:
+    chain = node.chain(replace(where, manager=Address(b"\x77" * 20)))
+    with pytest.raises(Unreachable):
+        await chain.channels([ChannelId(bytes(32))])
+
+
+@pytest.mark.parametrize("answer", [b"", bytes(32), bytes(34), b"\1" + bytes(32)])
+def test_another_answer_than_that_to_one_channel_is_malformed(answer: bytes) -> None:
+    assert many.read(bytes(33), 1)[0].deposit_a == 0
+    with pytest.raises(Malformed):
+        many.read(answer, 1)
 
 
 async def test_other_code_and_other_chains_are_refused(node: Node, where: Deployment) -> None:

@@ -51,6 +51,7 @@ class Desk:
             "uris": [f"{PEER[2:]}@127.0.0.1:9735"], "socket": "here", "safe_mode": None,
             "head": {"latest": BLOCK, "safe": BLOCK, "finalized": BLOCK, "age": 1},
             "tokens": [{"symbol": "USDC", "token": USDC, "decimals": 6}],
+            "graph": {"channels": 50808, "nodes": 17324, "syncing": True},
         }  # fmt: skip
 
     async def stop(self):
@@ -169,7 +170,9 @@ def test_text_on_request(ask):
     assert done.code == 0
     assert "1.5 USDC" in done.out
     assert "open" in done.out
-    assert PEER[2:] + "@127.0.0.1:9735" in ask("info", "--text").out
+    told = ask("info", "--text").out
+    assert PEER[2:] + "@127.0.0.1:9735" in told
+    assert "50,808 public channels of 17,324 nodes, and more is being asked for" in told
 
 
 def test_a_table_on_a_terminal(desk, tmp_path):

@@ -203,7 +203,7 @@ def test_nothing_of_what_its_peer_told_stays_of_a_forgotten_channel(folder: Path
             expiry_delta=acceptor.service.config.network.forward_delta,
             timestamp=acceptor.service.world.now,
         )
-        await gossip.heard(line, announcing.update_of(opened, Side.A, terms, opener.service.gossip._key))
+        await gossip.heard(line, announcing.update_of(opened, Side.A, terms, opener.service.node_key))
         assert len(gossip.known.private) == 1
         await acceptor.until(lambda: not acceptor.service.book.actors)
         await trio.sleep(40)

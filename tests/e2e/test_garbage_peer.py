@@ -149,7 +149,7 @@ async def what_is_no_message(town: Stage, actor: Actor) -> None:
 
 async def anything_before_init(town: Stage, actor: Actor) -> None:
     asked = Liar(town=town, victim=actor).open_channel(10**15)
-    for message in (wire.Ping(), asked, wire.Error(code="x"), wire.GossipQuery(), wire.TowerInfoRequest()):
+    for message in (wire.Ping(), asked, wire.Error(code="x"), wire.GossipQuery(kind=49), wire.TowerInfoRequest()):
         async with knock(actor, fresh_key()) as talk:
             await talk.say(message)
             assert await talk.hung_up(), message

@@ -49,6 +49,8 @@ VALUES: dict[f.Codec, st.SearchStrategy[Any]] = {
     f.fixed(m.ONION_BYTES): _bytes(m.ONION_BYTES),
     f.fixed(m.BLOB_BYTES): _bytes(m.BLOB_BYTES),
     f.MAYBE_SIGNATURE: st.just(b"") | _bytes(65),
+    f.upto(33): st.binary(max_size=33),
+    f.upto(m.MAX_PAGE): st.binary(max_size=300) | st.integers(0, m.MAX_PAGE).map(lambda count: b"\x02" * count),
     f.upto(m.MAX_REASON): st.binary(max_size=m.MAX_REASON),
     f.upto(57 * m.MAX_LOCKS, multiple=57): st.integers(0, m.MAX_LOCKS).map(lambda count: b"\x01" * 57 * count),
     f.BOOL: st.booleans(),

@@ -1,225 +1,39 @@
-"""Nodes that gossip over real connections: what is told, what is believed, and what is refused.
-
-The chain is a table of channels; everything else is the daemon's own.
-"""
+"""Nodes that gossip over real connections: what is told, what is believed, and what is refused."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import trio
 
-from channeld.base.digests import Domain, Terms, channel_id, salt_commitment
-from channeld.base.errors import Unreachable
-from channeld.base.keys import Key, keccak, sha256
-from channeld.base.units import NATIVE, Address, Amount, ChannelId, Digest, Seconds, Side, Signature, Timestamp, Version
+from channeld.base.keys import Key, sha256
+from channeld.base.units import NATIVE, Address, Amount, ChannelId, Seconds, Side, Signature, Timestamp
 from channeld.chain.chain import ChannelWord
-from channeld.chain.networks import network
-from channeld.core.channel import Channel, Phase
-from channeld.node import announcing, gossip
-from channeld.node.gossip import Gossip
-from channeld.node.ledger import Book
-from channeld.node.lines import Lines
-from channeld.node.loop import Actor
-from channeld.node.world import World
-from channeld.peers.dial import dial
-from channeld.peers.listen import listen
-from channeld.peers.talk import PeerStream
-from channeld.storage.sqlite import SqliteStore
+from channeld.core.channel import Phase
+from channeld.node import announcing, gossip, own_word
 from channeld.wire import messages as wire
-from channeld.wire.address import HostPort, NodeAddress
-from routing.fees import Policy
-from routing.graph import Graph
+from channeld.wire import pages
+from routing.announcements import Rate, Spam
+from routing.graph import MAX_AGE
 from tests.roles import CLOSE
-
-NOW = Timestamp(1_000_000)
-DOMAIN = Domain(chain_id=31337, manager=Address(b"\7" * 20))
-LOOPBACK = HostPort(host="127.0.0.1", port=0)
-DEPOSIT = Amount(1_000)
-CHEAT = Key(sha256(b"cheat"))
-EMPTY = ChannelWord(
-    deposit_a=Amount(0),
-    deposit_b=Amount(0),
-    version=Version(0),
-    deadline=Timestamp(0),
-    flags=0,
-    record=Digest(bytes(32)),
+from tests.unit.node.gossips import (
+    CHEAT,
+    DEPOSIT,
+    EMPTY,
+    NOW,
+    OPEN_WORD,
+    ChainTable,
+    Cheat,
+    Node,
+    announcement,
+    channel_between,
+    opened,
+    started,
+    until,
+    update,
 )
-OPEN_WORD = replace(EMPTY, deposit_a=DEPOSIT)
-
-
-@dataclass
-class ChainTable:
-    """What the contract keeps, and how often it was asked."""
-
-    words: dict[ChannelId, ChannelWord] = field(default_factory=dict)
-    asked: list[ChannelId] = field(default_factory=list)
-    down: bool = False
-
-    async def channel(self, channel_id: ChannelId) -> ChannelWord:
-        await trio.lowlevel.checkpoint()
-        self.asked.append(channel_id)
-        if self.down:
-            raise Unreachable("no answer")
-        return self.words.get(channel_id, EMPTY)
-
-
-class Node:
-    """A node as far as it gossips."""
-
-    def __init__(self, role: str, chain: ChainTable, nursery: trio.Nursery, store: SqliteStore | None = None) -> None:
-        self.account = Key(sha256(role.encode()))
-        self.key = self.account.derive("node")
-        self.role, self.chain, self.nursery = role, chain, nursery
-        self.store = store or SqliteStore(":memory:")
-        self.time: int = NOW
-        self.policy = Policy(fee_base=Amount(3), fee_ppm=100, expiry_delta=Seconds(10), max_lock=Amount(900))
-        self.world = World(network=network("dev"), clock=lambda: self.time, max_head_age=Seconds(30))
-        self.book = Book(self.store, self.world, nursery)
-        self.lines = Lines(self.book, self.world, self.key, DOMAIN, nursery)
-        self.lines.open.set()
-        self.graph = Graph()
-        self.gossip = Gossip(
-            book=self.book,
-            store=self.store,
-            world=self.world,
-            lines=self.lines,
-            graph=self.graph,
-            chain=chain,
-            domain=DOMAIN,
-            node_key=self.key,
-            account_key=self.account,
-            policy=lambda _: self.policy,
-            alias=role,
-            addresses=("127.0.0.1:9735",),
-            nursery=nursery,
-        )
-        self.lines.gossip, self.lines.live = self.gossip, self.gossip.live
-        self.at = LOOPBACK
-
-    async def start(self) -> None:
-        self.gossip.load()
-        self.at = await self.nursery.start(partial(listen, LOOPBACK, self.key, self.lines.welcome))
-
-    async def connect(self, other: Node) -> None:
-        await self.lines.connect(NodeAddress(node=other.key.public, at=other.at))
-        await until(lambda: other.lines.of(self.key.public) is not None)
-
-    def hold(self, channel: Channel) -> None:
-        actor = Actor(channel, self.account, self.store, self.book, now=lambda: self.time)
-        self.book.actors[channel.id] = actor
-
-    def turn(self, channel_id: ChannelId, **changes: Any) -> None:
-        """The channel's machine has come to a new state."""
-        actor = self.book.actors[channel_id]
-        actor.channel = replace(actor.channel, **changes)
-        self.book.actors.end(channel_id)
-        self.gossip.changed(actor.channel)
-
-    def knows(self, channel_id: ChannelId) -> bool:
-        """The channel with both policies."""
-        return all(self.graph.policy(channel_id, side) is not None for side in Side)
-
-
-async def until(true: Callable[[], object], seconds: float = 5.0) -> None:
-    for _ in range(int(seconds / 0.01)):
-        if true():
-            return
-        await trio.sleep(0.01)
-    pytest.fail("it never came to that")
-
-
-def channel_between(opener: Node, acceptor: Node, *, nonce: int = 1, public: bool = True) -> ChannelId:
-    """A channel with a deposit on chain, which both still hold as opening."""
-    salts = (b"\x0a" * 32, b"\x0b" * 32)
-    terms = Terms(
-        participant_a=opener.account.address,
-        participant_b=acceptor.account.address,
-        payout_a=opener.account.address,
-        payout_b=acceptor.account.address,
-        challenge_period=Seconds(600),
-        salt_commitment=salt_commitment(keccak(salts[0]), keccak(salts[1])),
-        close_bond=10,
-        nonce=nonce,
-    )
-    id_ = channel_id(DOMAIN, NATIVE, terms.hash)
-    held = Channel(
-        id=id_,
-        domain=DOMAIN,
-        token=NATIVE,
-        terms=terms,
-        we=Side.A,
-        peer=acceptor.key.public,
-        salt_ours=salts[0],
-        salt_theirs=salts[1],
-        max_locks=8,
-        public=public,
-        told=(DEPOSIT, Amount(0)),
-        heard=(DEPOSIT, Amount(0)),
-    )
-    opener.hold(held)
-    acceptor.hold(replace(held, we=Side.B, peer=opener.key.public, salt_ours=salts[1], salt_theirs=salts[0]))
-    opener.chain.words[id_] = OPEN_WORD
-    return id_
-
-
-def opened(id_: ChannelId, *nodes: Node) -> None:
-    for node in nodes:
-        node.turn(id_, phase=Phase.OPEN, onchain=None)
-
-
-async def started(nursery: trio.Nursery, *roles: str) -> list[Node]:
-    chain = ChainTable()
-    nodes = [Node(role, chain, nursery) for role in roles]
-    for node in nodes:
-        await node.start()
-    return nodes
-
-
-class Cheat:
-    """A peer that says what it likes."""
-
-    def __init__(self, stream: PeerStream) -> None:
-        self.stream = stream
-        self.heard: list[wire.Message] = []
-        self.cut = False
-
-    @classmethod
-    async def at(cls, victim: Node, nursery: trio.Nursery, key: Key = CHEAT) -> Cheat:
-        cheat = cls(await dial(NodeAddress(node=victim.key.public, at=victim.at), key))
-        nursery.start_soon(cheat.listen)
-        await cheat.say(wire.Init(chain_id=DOMAIN.chain_id, manager=DOMAIN.manager))
-        return cheat
-
-    async def listen(self) -> None:
-        async with self.stream:
-            try:
-                while True:
-                    self.heard += await self.stream.receive()
-            except Unreachable:
-                self.cut = True
-
-    async def say(self, *messages: wire.Message) -> None:
-        await self.stream.send([wire.encode(message) for message in messages])
-
-    def count(self, kind: type[wire.Message]) -> int:
-        return sum(isinstance(message, kind) for message in self.heard)
-
-
-def announcement(opener: Node, acceptor: Node, id_: ChannelId) -> wire.ChannelAnnouncement:
-    """What the two would announce."""
-    channel = opener.book.actors[id_].channel
-    theirs = announcing.half(acceptor.book.actors[id_].channel, acceptor.key, acceptor.account)
-    return announcing.whole(channel, opener.key.public, announcing.half(channel, opener.key, opener.account), theirs)
-
-
-def update(node: Node, id_: ChannelId, side: Side, at: int = NOW, **changes: Any) -> wire.ChannelUpdate:
-    return announcing.update_of(id_, side, replace(node.policy, timestamp=Timestamp(at), **changes), node.key)
-
 
 # -- public channels
 
@@ -255,7 +69,7 @@ async def test_halves_that_were_lost_are_said_again_on_the_next_line(nursery: tr
 async def test_a_node_that_comes_later_asks_and_is_told_everything(
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("channeld.node.known.PAGE", 2)
+    monkeypatch.setattr("channeld.wire.pages.MAX_PAGE", 1_500)
     opener, hub, merchant = await started(nursery, "opener", "hub", "merchant")
     await opener.connect(hub)
     ids = [channel_between(opener, hub, nonce=nonce) for nonce in range(1, 8)]
@@ -277,14 +91,10 @@ async def test_a_query_is_answered_with_what_was_learned_since(nursery: trio.Nur
     opened(second, opener, hub)
     await until(lambda: hub.knows(second))
     asker = await Cheat.at(hub, nursery)
-    await asker.say(wire.GossipQuery(since=Timestamp(NOW + 50)))
-    await until(lambda: asker.count(wire.ChannelUpdate) == 2)
-    assert asker.count(wire.ChannelAnnouncement) == 1
-    await asker.say(wire.GossipQuery(since=Timestamp(0)))
-    await until(lambda: asker.count(wire.ChannelUpdate) == 6 and asker.count(wire.NodeAnnouncement) == 2)
-    kinds = [type(one) for one in asker.heard if not isinstance(one, wire.Init | wire.GossipQuery)][3:]
-    order = [wire.ChannelAnnouncement] * 2 + [wire.ChannelUpdate] * 4 + [wire.NodeAnnouncement] * 2
-    assert kinds == order
+    assert len(await asker.ask(pages.CHANNELS, NOW + 50)) == 1
+    assert len(await asker.ask(pages.POLICIES, NOW + 50)) == 2
+    kinds = [type(one) for kind in pages.KINDS for one in await asker.ask(kind)]
+    assert kinds == [wire.ChannelAnnouncement] * 2 + [wire.ChannelUpdate] * 4 + [wire.NodeAnnouncement] * 2
 
 
 async def test_what_was_learned_outlives_the_process(nursery: trio.Nursery) -> None:
@@ -379,14 +189,43 @@ async def test_our_own_word_is_renewed_and_what_is_old_is_forgotten(nursery: tri
     opened(id_, opener, hub)
     await until(lambda: merchant.knows(id_) and len(merchant.gossip.known.nodes) == 2)
     for node in (opener, hub, merchant):
-        node.time += gossip.REFRESH + 1
-    hub.gossip.tend()
+        node.time += own_word.REFRESH + 1
+    await hub.gossip.tend()
     await until(lambda: merchant.gossip.known.nodes[hub.key.public].timestamp == hub.time)
     assert hub.graph.policy(id_, Side.B) == replace(hub.policy, timestamp=Timestamp(hub.time))
     merchant.time += 15 * 86_400
-    merchant.gossip.tend()
+    await merchant.gossip.tend()
     await merchant.gossip.known.saved()
     assert not len(merchant.graph) and not merchant.store.rows("SELECT * FROM gossip")
+
+
+async def test_who_has_forgotten_a_channel_hears_of_it_again(nursery: trio.Nursery) -> None:
+    opener, hub, merchant = await started(nursery, "opener", "hub", "merchant")
+    await opener.connect(hub)
+    await merchant.connect(hub)
+    id_ = channel_between(opener, hub)
+    opened(id_, opener, hub)
+    await until(lambda: merchant.knows(id_))
+    await hub.gossip.known.saved()
+    merchant.gossip.known.remove(id_)
+    hub.time = merchant.time = NOW + own_word.REFRESH + 1
+    hub.gossip.own.tend()
+    await until(lambda: id_ in merchant.graph and merchant.graph.policy(id_, Side.B) is not None)
+
+
+async def test_what_was_forgotten_while_we_were_off_is_not_there_at_the_start(nursery: trio.Nursery) -> None:
+    opener, hub, merchant = await started(nursery, "opener", "hub", "merchant")
+    await opener.connect(hub)
+    await merchant.connect(hub)
+    id_ = channel_between(opener, hub)
+    opened(id_, opener, hub)
+    await until(lambda: merchant.knows(id_) and len(merchant.gossip.known.nodes) == 2)
+    await merchant.gossip.known.saved()
+    again = Node("merchant", merchant.chain, nursery, merchant.store)
+    again.time = NOW + MAX_AGE + 1
+    await again.start()
+    await until(lambda: not len(again.graph))
+    assert not again.gossip.known.nodes
 
 
 async def test_an_update_of_an_older_self_is_corrected(nursery: trio.Nursery) -> None:
@@ -431,9 +270,7 @@ async def test_a_private_channel_is_told_to_nobody_but_gives_the_payee_a_hint(nu
     await trio.sleep(0.2)
     assert not len(opener.graph) and not len(hub.graph) and not opener.gossip.known.private
     asker = await Cheat.at(hub, nursery)
-    await asker.say(wire.GossipQuery(since=Timestamp(0)), wire.Ping())
-    await until(lambda: asker.count(wire.Pong))
-    await trio.sleep(0.05)
+    assert [one for kind in pages.KINDS for one in await asker.ask(kind)] == []
     assert asker.count(wire.ChannelUpdate) == 0
     merchant.turn(id_, leaving=True)
     assert merchant.gossip.hints(NATIVE) == []
@@ -445,17 +282,15 @@ async def test_our_word_on_a_channel_is_what_we_said_last(nursery: trio.Nursery,
     hub, merchant = await started(nursery, "hub", "merchant")
     asker = await Cheat.at(merchant, nursery)
     id_ = channel_between(hub, merchant, public=public)
-    assert hub.gossip.word(hub.book.actors[id_].channel) == b""
+    assert hub.gossip.own.word(hub.book.actors[id_].channel) == b""
     await merchant.connect(hub)
     opened(id_, hub, merchant)
     await until(lambda: merchant.gossip.known.policy((id_, Side.A)))
     await merchant.gossip.known.saved()
     said = kept_update(merchant, id_)
-    assert hub.gossip.word(hub.book.actors[id_].channel) == said
-    await asker.say(wire.GossipQuery(since=Timestamp(0)), wire.Ping())
-    await until(lambda: asker.count(wire.Pong))
-    await until(lambda: not public or asker.count(wire.ChannelUpdate))
-    assert (said in [wire.encode(message) for message in asker.heard]) == public
+    assert hub.gossip.own.word(hub.book.actors[id_].channel) == said
+    told = [wire.encode(one) for one in await asker.ask(pages.POLICIES)]
+    assert (said in told) == public
 
 
 def kept_update(node: Node, id_: ChannelId) -> bytes:
@@ -548,7 +383,7 @@ async def test_a_channel_that_the_chain_does_not_show_open_is_refused(nursery: t
     hub.chain.words[id_] = word
     cheat = await Cheat.at(hub, nursery)
     await cheat.say(told, update(opener, id_, Side.A))
-    await until(lambda: hub.chain.asked and not hub.gossip._pending)
+    await until(lambda: hub.chain.asked and not len(hub.gossip.lookups))
     assert id_ not in hub.graph
     asked = len(hub.chain.asked)
     await cheat.say(told, told)
@@ -610,16 +445,25 @@ async def test_a_false_half_announces_nothing(nursery: trio.Nursery) -> None:
     assert id_ not in hub.graph
 
 
-async def test_a_flood_of_queries_is_not_answered(nursery: trio.Nursery) -> None:
+async def test_a_flood_of_queries_is_not_answered(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
     opener, acceptor, hub, id_, told = await settled_pair(nursery)
     teller = await Cheat.at(hub, nursery)
     await teller.say(told, update(opener, id_, Side.A), update(acceptor, id_, Side.B))
     await until(lambda: hub.knows(id_))
-    for _ in range(50):
-        await teller.say(wire.GossipQuery(since=Timestamp(0)))
-        await trio.sleep(0.002)
+    async with hub.gossip._answering._turn:
+        await teller.say(*[wire.GossipQuery(kind=pages.CHANNELS) for _ in range(50)], wire.Ping())
+        await until(lambda: teller.count(wire.Pong))
+    await until(lambda: teller.got)
     await trio.sleep(0.1)
-    assert 1 <= teller.count(wire.ChannelAnnouncement) <= gossip.QUERY_RATE.burst
+    assert len(teller.got) == 1  # the others came before that was answered
+    monkeypatch.setattr(hub.gossip._answering, "_asked", Spam(Rate(burst=3, every=Seconds(60))))
+    for _ in range(3):
+        await teller.ask(pages.CHANNELS)
+    teller.heard.clear()
+    await teller.say(wire.GossipQuery(kind=pages.CHANNELS), wire.Ping())
+    await until(lambda: teller.count(wire.Pong))
+    await trio.sleep(0.1)
+    assert not teller.got
 
 
 async def test_who_has_a_place_at_the_door_whatever_strangers_do(nursery):
