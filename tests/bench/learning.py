@@ -23,6 +23,8 @@ CALIBRATION: Final = "routing_calibration_points"
 ROWS: Final = (CALIBRATION, *(f"first_attempts_{size}_ratio" for size in SIZES))
 OTHERS: Final = ("shortest", "fixed")
 PAYERS: Final = 12
+JUDGED: Final = 24
+"""Payers whose chances are judged: what is said of a tenth of them is then some two points wide."""
 PAYMENTS: Final = 300
 """Of each payer, at the usual effort of 5 s."""
 ENOUGH: Final = 200
@@ -38,7 +40,7 @@ def measure(names: Collection[str], effort: Effort) -> dict[str, Found]:
     count = max(9, round(PAYMENTS * min(1.0, effort.seconds / Effort().seconds)))
     graph = lightning.load()
     if CALIBRATION in found:
-        thought = [one for number in range(PAYERS) for one in guesses(graph, 3 * count, SEED + number)]
+        thought = [one for number in range(JUDGED) for one in guesses(graph, 3 * count, SEED + number)]
         _calibration(thought, found[CALIBRATION])
     if found.keys() - {CALIBRATION}:
         _first_attempts(graph, count, found)
@@ -53,7 +55,7 @@ def _calibration(thought: Sequence[Guess], found: Found) -> None:
         f"{chance:.1%} came {came:.1%} ±{1.96 * sqrt(came * (1 - came) / count):.1%} of {count:,}"
         for chance, came, count in judged
     )
-    found.note = f"{len(thought):,} attempts of {PAYERS} payers; thought {', '.join(told)}"
+    found.note = f"{len(thought):,} attempts of {JUDGED} payers; thought {', '.join(told)}"
 
 
 def _first_attempts(graph: Graph, count: int, found: dict[str, Found]) -> None:
