@@ -75,7 +75,7 @@ async def main() -> None:
             print(f"both ends agree on {same} of {PAYMENTS} payments; {paid} were paid")
 
         for actor, channel in ((payer, first), (payee, second)):
-            shown = await town.channel_state(actor, channel, "open")
+            shown = await town.channel_state(actor, channel, "open", quiet=True)
             total = int(shown["ours"]) + int(shown["theirs"])
             print(f"{actor.name}'s channel still holds {total // DOLLAR} dollars, {shown['locks']} locks pending")
 

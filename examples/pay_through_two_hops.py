@@ -47,7 +47,7 @@ async def main() -> None:
         print(f"the receipt fits the invoice: {'0x' + receipt == paid['id']}")
 
         for actor, channel in ((payer, first), (payee, second)):
-            shown = await town.channel_state(actor, channel, "open")
+            shown = await town.channel_state(actor, channel, "open", quiet=True)
             print(f"{actor.name} has {int(shown['ours']) / DOLLAR} dollars in its channel")
 
 

@@ -298,15 +298,18 @@ class Stage:
     # -- waiting
 
     async def channel_state(
-        self, actor: Actor, channel_id: str, *states: str, patience: float = 60.0
+        self, actor: Actor, channel_id: str, *states: str, quiet: bool = False, patience: float = 60.0
     ) -> dict[str, Any]:
-        """Wait until the actor shows the channel in one of `states`; Refused (too_late) if it does not in time."""
+        """Wait until the actor shows the channel in one of `states`, and if it is to be `quiet` with nothing locked.
+
+        Refused (too_late): it does not in time.
+        """
         found: dict[str, Any] = {}
         with trio.move_on_after(patience):
             async with actor.client() as client:
                 while True:
                     found = (await client.list_channels(channel_id=channel_id))["channels"][0]
-                    if found["state"] in states:
+                    if found["state"] in states and not (quiet and found["locks"]):
                         return found
                     await trio.sleep(0.1)
         raise Refused("too_late", f"{actor.name}: channel {channel_id[:10]} is {found.get('state')}, not {states}")
