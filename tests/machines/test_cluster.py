@@ -16,9 +16,9 @@ from tests.machines.cluster import KINDS, run
 from tests.machines.play import leaves
 
 SEEDS = (0, 1, 2, 4, 6, 7, 8, 9, 12, 13, 17, 19)
-MET = (7, 11, 21, 60)
+MET = (7, 11, 31)
 """Seeds among whose runs are poor nodes, low caps and payments in halves."""
-ASLEEP = 5
+ASLEEP = 10
 """A seed whose victim sleeps while the cheat closes with an older state."""
 
 
