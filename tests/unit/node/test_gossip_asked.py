@@ -471,7 +471,8 @@ def _cut_short(told: Sequence[wire.Message]) -> Answer:
 def _longer(told: Sequence[wire.Message]) -> Answer:
     """The last message is said to be longer than it is."""
     data = wire.encode(told[0])
-    return lambda query: [replace(page(query.kind), messages=(len(data) + 1).to_bytes(2, "big") + data)]
+    wrong = (len(data) + 1).to_bytes(2, "big") + data
+    return lambda query: [replace(page(query.kind), messages=wrong)] if query.kind == pages.CHANNELS else nothing(query)
 
 
 def _half_a_length(told: Sequence[wire.Message]) -> Answer:
