@@ -41,7 +41,7 @@ ANSWERED_IN: Final = 30.0
 OVERLAP: Final = Seconds(3_600)
 """How much a question reaches back behind the last answer: news may have been learned while it was given."""
 LONG_AGO: Final = Seconds(MAX_AGE // 2)
-"""Behind a mark that is older we ask for all: what we have forgotten in the meantime is news again."""
+"""A peer not heard for longer is asked for all: what we have forgotten in the meantime is news again."""
 PASSED_ON: Final = 1_000
 """So many news of one peer's telling are passed on to others, see `believed.Source`."""
 MOST_TOLD: Final = {pages.CHANNELS: MAX_CHANNELS, pages.POLICIES: 2 * MAX_CHANNELS, pages.NODES: 2 * MAX_CHANNELS}
@@ -56,11 +56,15 @@ JudgePage = Callable[[Source, list[Heard]], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How far a peer has told: up to the row `after` that it learned at `since`. `whole`: there was no more."""
+    """How far a peer has told: up to the row `after` that it learned at `since`. `whole`: there was no more.
+
+    `heard`: when it told that, by our clock.
+    """
 
     since: Timestamp
     after: bytes
     whole: bool
+    heard: Timestamp
 
 
 @dataclass(eq=False, slots=True)
@@ -107,7 +111,10 @@ class Asking:
     def load(self) -> None:
         """What was remembered of peers before the last restart."""
         for node, *marks in self._known.read_marks():
-            self._marks[NodeId(node)] = {kind: Mark(Timestamp(at), after, whole) for kind, at, after, whole in marks}
+            self._marks[NodeId(node)] = {
+                kind: Mark(Timestamp(since), after, whole, Timestamp(heard))
+                for kind, since, after, whole, heard in marks
+            }
 
     @property
     def busy(self) -> bool:
@@ -163,7 +170,7 @@ class Asking:
 
     def _begin_at(self, peer: NodeId, kind: int) -> tuple[Timestamp, bytes]:
         mark = self._marks.get(peer, {}).get(kind)
-        if mark is None or mark.since < self._world.now - LONG_AGO:
+        if mark is None or mark.heard < self._world.now - LONG_AGO:
             return Timestamp(0), b""
         if mark.whole or mark.since > self._world.now:  # else a clock that was wrong once would be right for ever
             return Timestamp(max(0, min(mark.since, self._world.now) - OVERLAP)), b""
@@ -181,7 +188,7 @@ class Asking:
                 self._ask(talk, at)
             for page in answer:
                 await self._take(talk, page)
-            self._remember(talk.line.peer, talk.kind, Mark(*at, whole=not more))
+            self._remember(talk.line.peer, talk.kind, Mark(*at, whole=not more, heard=self._world.now))
             await self._lookups.room()
             if not go_on:
                 self._nursery.start_soon(self._keep_marks)
@@ -224,7 +231,7 @@ class Asking:
     async def _keep_marks(self) -> None:
         """On disk, once what waits for the chain now is known or refused."""
         kept = [
-            [peer, *([kind, mark.since, mark.after, mark.whole] for kind, mark in marks.items())]
+            [peer, *([kind, mark.since, mark.after, mark.whole, mark.heard] for kind, mark in marks.items())]
             for peer, marks in list(self._marks.items())[-KEPT:]
         ]
         await self._lookups.settled()

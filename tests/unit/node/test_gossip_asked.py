@@ -289,6 +289,19 @@ async def test_each_hour_peers_are_asked_for_what_they_could_not_tell(town: Town
     await until(lambda: len(town.hub.graph) == 2)
 
 
+async def test_a_peer_without_news_is_not_asked_for_all_again(town: Town) -> None:
+    """It may not have learned of a channel for weeks: what counts is when we have heard it."""
+    town.teller.tells = {pages.CHANNELS: town.channels(1)}
+    await town.teller.be_asked_by(town.hub)
+    await town.quiet()
+    for passed in (-10, 10):
+        town.hub.time = NOW + asking.LONG_AGO + passed
+        town.teller.queries.clear()
+        await town.hub.gossip.tend()
+        await town.quiet()
+        assert (town.teller.queries[0].kind, town.teller.queries[0].since) == (pages.CHANNELS, NOW - asking.OVERLAP)
+
+
 async def test_of_a_long_telling_others_hear_the_beginning(
     town: Town, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
