@@ -148,6 +148,7 @@ def test_nothing_else_of_the_command_line_writes():
     assert writers == {
         "cli/logs.py",
         "cli/output.py",
+        "cli/routing.py",  # JSON, which is ASCII
         "cli/demo/show.py",  # progress of the demo's own lines
         "core/diagram.py",  # prints the picture of the phases, at development time
     }

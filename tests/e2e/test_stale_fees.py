@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import trio
 
 from channeld.cli.stage import Actor, Stage
 from channeld.client.errors import ApiError
 from tests.e2e.people import DOLLAR, invoice, knows_way, nodes
-from tests.e2e.test_routes import ended, knows_all, rows
-
-OLD_PPM = 100
-"""What a hub asks if its owner sets nothing else."""
+from tests.e2e.test_routes import ended, rows
 
 
 async def asks(hub: Actor, ppm: int) -> None:
@@ -32,19 +27,6 @@ async def back(*others: Actor, hub: Actor) -> None:
                     await trio.sleep(0.1)
     async with hub.client() as client:
         assert (await client.get_info())["peers"] >= len(others)
-
-
-async def planned_fee(payer: Actor, asked: dict[str, Any]) -> int:
-    async with payer.client() as client:
-        return int((await client.find_route(invoice=asked["invoice"]))["fee"])
-
-
-async def has_heard(payer: Actor, asked: dict[str, Any], ppm: int) -> bool:
-    with trio.move_on_after(8):
-        while await planned_fee(payer, asked) != 10 * DOLLAR * ppm // 10**6:
-            await trio.sleep(0.1)
-        return True
-    return False
 
 
 async def states(town: Stage, payer: Actor, since: int) -> list[str]:
@@ -77,32 +59,3 @@ async def test_a_hint_that_is_older_than_the_hubs_fee(town: Stage) -> None:
         with pytest.raises(ApiError, match="fee_insufficient") as too_dear:
             await client.pay_invoice(invoice=dear["invoice"])
     assert too_dear.value.code == "fee_budget", "a twentieth of the amount is more than the usual limit"
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(240)
-async def test_gossip_that_has_not_brought_the_hubs_fee(town: Stage) -> None:
-    """A hub that changes it more often than others take in (a burst of ten, then one a minute)."""
-    payer, hub, payee = await nodes(town, "payer", "hub", "payee")
-    await town.open(payer, hub, 100 * DOLLAR)
-    await town.open(hub, payee, 100 * DOLLAR)
-    await knows_way(payer, payee)
-    await knows_all(town, payer, 2)
-    asked = await invoice(payee, 10 * DOLLAR)
-    ppm, heard = OLD_PPM, 0
-    while await has_heard(payer, asked, ppm) or heard < 9:
-        ppm, heard = ppm + 100, heard + 1
-        await asks(hub, ppm)
-        await back(payer, payee, hub=hub)
-    stale, before = await planned_fee(payer, asked), len(rows(town, payer, "SELECT 1 FROM attempts"))
-    told = rows(town, payer, "SELECT key, at, bytes FROM gossip WHERE kind = 50 ORDER BY key")
-
-    async with payer.client() as client:
-        paid = await client.pay_invoice(invoice=asked["invoice"])
-
-    assert (paid["state"], int(paid["fee"])) == ("succeeded", 10 * DOLLAR * ppm // 10**6)
-    assert int(paid["fee"]) > stale
-    assert await states(town, payer, before) == ["returned", "fulfilled"]
-    assert await planned_fee(payer, await invoice(payee, 10 * DOLLAR)) == int(paid["fee"])
-    known = rows(town, payer, "SELECT key, at, bytes FROM gossip WHERE kind = 50 ORDER BY key")
-    assert known == told, "what others are told of is what gossip has brought, not what paying has taught"
