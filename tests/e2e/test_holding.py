@@ -11,6 +11,7 @@ import trio
 from channeld.cli.stage import Actor, Stage
 from channeld.client import ApiError
 from tests.e2e.people import DOLLAR, balances, channel, knows_way, line_of, nodes
+from tests.e2e.test_routes import knows_all
 
 PREIMAGES = [hashlib.sha256(bytes([number])).digest() for number in range(3)]
 HASHES = [f"0x{hashlib.sha256(one).hexdigest()}" for one in PREIMAGES]
@@ -90,9 +91,10 @@ async def test_a_payment_in_parts_is_held_as_one_and_given_back_in_time_by_itsel
         await town.open(payer, hub, 100 * DOLLAR)
         await town.open(hub, payee, 40 * DOLLAR)
     await knows_way(payer, payee)
+    await knows_all(town, payer, 4)
     async with payee.client() as client:
         made = await client.make_invoice(
-            token="DemoUSD", amount=50 * DOLLAR, payment_hash=HASHES[2], hold_time=1, description="too late"
+            token="DemoUSD", amount=50 * DOLLAR, payment_hash=HASHES[2], hold_time=5, description="too late"
         )
     outcomes: list[str] = []
     async with trio.open_nursery() as nursery:
