@@ -11,12 +11,16 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Final
 
 import trio
 
 from channeld.base.errors import Refused
 from channeld.node.shown import Json
 from channeld.storage.store import Batch, Store
+
+LEAST_BEGUN: Final = 64
+"""Of so many keys it is not looked whether they are saved by now."""
 
 
 class Asked:
@@ -28,6 +32,7 @@ class Asked:
         """Held while a call under an idempotency key is made, so that a second one waits for its answer."""
         self._begun: dict[str, tuple[str, Json]] = {}
         """By key, request and answer of what was begun and may not be saved yet."""
+        self._most_begun = LEAST_BEGUN
 
     @asynccontextmanager
     async def once(self, key: str | None) -> AsyncIterator[None]:
@@ -56,9 +61,12 @@ class Asked:
 
     def begun(self, key: str | None, request: Sequence[object], answer: Json) -> None:
         """That was begun under this key, and will be saved with its `claim`: until then it is answered from memory."""
-        self._begun = {name: one for name, one in self._begun.items() if self._saved(name) is None}
-        if key is not None:
-            self._begun[key] = _print(request), answer
+        if key is None:
+            return
+        self._begun[key] = _print(request), answer
+        if len(self._begun) > self._most_begun:  # so that a burst in one turn looks each of them up a few times at most
+            self._begun = {name: one for name, one in self._begun.items() if self._saved(name) is None}
+            self._most_begun = max(LEAST_BEGUN, 2 * len(self._begun))
 
     def _saved(self, key: str) -> tuple[str, Json] | None:
         rows = self._store.rows("SELECT request, answer FROM asked WHERE key = ?", key)

@@ -254,11 +254,6 @@ class Known:
             if self._saving:
                 await self._saved.wait()
 
-    async def saved(self) -> None:
-        """Wait until everything known is on disk."""
-        while self._saving:
-            await self._saved.wait()
-
 
 def _key(channel_id: ChannelId, side: Side) -> bytes:
     return channel_id + bytes([side])

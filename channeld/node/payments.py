@@ -373,6 +373,7 @@ class Payments:
         try:
             self._world.must_be_safe()
             routes = self._routes(running)
+            parts = [self._part(running, route) for route in routes]
         except Refused as no_way:
             fault = running.refusal or no_way  # the rest of the ways may be none only because of it
             code, text = reasons.NO_WAY.get(fault.code, fault.code), fault.text
@@ -383,7 +384,6 @@ class Payments:
             log.critical("payment=%s no plan: %s", running.payment.hash.hex(), fault, exc_info=True)
             return "internal", "a mistake in finding a way; the log says more"
         running.rounds += 1
-        parts = [self._part(running, route) for route in routes]
         running.out += (part for part, _, _ in parts)
         running.fee = Amount(sum(part.fee for part in running.out))
         running.hops = max([running.hops if len(parts) < len(running.out) else 0, *(len(one.hops) for one in routes)])

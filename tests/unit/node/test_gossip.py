@@ -104,7 +104,7 @@ async def test_what_was_learned_outlives_the_process(nursery: trio.Nursery) -> N
     id_ = channel_between(opener, hub)
     opened(id_, opener, hub)
     await until(lambda: merchant.knows(id_) and len(merchant.gossip.known.nodes) == 2)
-    await merchant.gossip.known.saved()
+    await merchant.gossip.known.settled()
     again = Node("merchant", ChainTable(), nursery, merchant.store)
     await again.start()
     assert again.graph.channel(id_) == merchant.graph.channel(id_)
@@ -119,7 +119,7 @@ async def test_a_policy_that_changed_while_we_were_off_is_told_at_the_start(nurs
     id_ = channel_between(opener, hub)
     opened(id_, opener, hub)
     await until(lambda: opener.knows(id_) and hub.knows(id_))
-    await hub.gossip.known.saved()
+    await hub.gossip.known.settled()
     again = Node("hub", hub.chain, nursery, hub.store)
     again.policy = replace(hub.policy, fee_ppm=7)
     again.hold(hub.book.actors[id_].channel)
@@ -145,7 +145,7 @@ async def test_a_channel_that_freezes_is_disabled_and_one_that_closes_is_forgott
     assert id_ not in hub.graph
     merchant.gossip.seen_gone(id_)
     assert id_ not in merchant.graph and not merchant.gossip.known.nodes
-    await merchant.gossip.known.saved()
+    await merchant.gossip.known.settled()
     assert merchant.store.rows("SELECT * FROM gossip") == []
 
 
@@ -172,7 +172,7 @@ async def test_capacity_follows_the_deposits(nursery: trio.Nursery) -> None:
     opened(id_, opener, hub)
     await until(lambda: hub.knows(id_))
     hub.gossip.seen_deposits(id_, Amount(5_000))
-    await hub.gossip.known.saved()
+    await hub.gossip.known.settled()
     again = Node("hub", hub.chain, nursery, hub.store)
     again.gossip.known.load()
     known = again.graph.channel(id_)
@@ -195,7 +195,7 @@ async def test_our_own_word_is_renewed_and_what_is_old_is_forgotten(nursery: tri
     assert hub.graph.policy(id_, Side.B) == replace(hub.policy, timestamp=Timestamp(hub.time))
     merchant.time += 15 * 86_400
     await merchant.gossip.tend()
-    await merchant.gossip.known.saved()
+    await merchant.gossip.known.settled()
     assert not len(merchant.graph) and not merchant.store.rows("SELECT * FROM gossip")
 
 
@@ -206,7 +206,7 @@ async def test_who_has_forgotten_a_channel_hears_of_it_again(nursery: trio.Nurse
     id_ = channel_between(opener, hub)
     opened(id_, opener, hub)
     await until(lambda: merchant.knows(id_))
-    await hub.gossip.known.saved()
+    await hub.gossip.known.settled()
     merchant.gossip.known.remove(id_)
     hub.time = merchant.time = NOW + own_word.REFRESH + 1
     hub.gossip.own.tend()
@@ -220,7 +220,7 @@ async def test_what_was_forgotten_while_we_were_off_is_not_there_at_the_start(nu
     id_ = channel_between(opener, hub)
     opened(id_, opener, hub)
     await until(lambda: merchant.knows(id_) and len(merchant.gossip.known.nodes) == 2)
-    await merchant.gossip.known.saved()
+    await merchant.gossip.known.settled()
     again = Node("merchant", merchant.chain, nursery, merchant.store)
     again.time = NOW + MAX_AGE + 1
     await again.start()
@@ -286,7 +286,7 @@ async def test_our_word_on_a_channel_is_what_we_said_last(nursery: trio.Nursery,
     await merchant.connect(hub)
     opened(id_, hub, merchant)
     await until(lambda: merchant.gossip.known.policy((id_, Side.A)))
-    await merchant.gossip.known.saved()
+    await merchant.gossip.known.settled()
     said = kept_update(merchant, id_)
     assert hub.gossip.own.word(hub.book.actors[id_].channel) == said
     told = [wire.encode(one) for one in await asker.ask(pages.POLICIES)]
@@ -306,7 +306,7 @@ async def test_a_hint_outlives_the_process_and_a_lost_update_is_said_again(nurse
     assert merchant.gossip.hints(NATIVE) == []
     await merchant.connect(hub)
     await until(lambda: merchant.gossip.hints(NATIVE))
-    await merchant.gossip.known.saved()
+    await merchant.gossip.known.settled()
     again = Node("merchant", merchant.chain, nursery, merchant.store)
     again.hold(merchant.book.actors[id_].channel)
     await again.start()

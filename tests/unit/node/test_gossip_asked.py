@@ -174,7 +174,7 @@ async def test_what_two_peers_tell_at_the_same_time_is_judged_and_looked_up_once
     await other.start()
     await town.teller.be_asked_by(other)
     await until(lambda: all(other.knows(id_) for id_ in town.ids))
-    await other.gossip.known.saved()
+    await other.gossip.known.settled()
     town.hub.chain.asked.clear()
     async with trio.open_nursery() as both:
         both.start_soon(town.hub.connect, other)
@@ -266,7 +266,7 @@ async def test_how_far_a_peer_has_told_outlives_the_process(town: Town, nursery:
     await town.teller.be_asked_by(town.hub)
     await town.quiet()
     await until(lambda: town.hub.gossip.known.read_marks())
-    await town.hub.gossip.known.saved()
+    await town.hub.gossip.known.settled()
     for passed, since in ((0, NOW - asking.OVERLAP), (MAX_AGE // 2 + 9, 0)):
         again = Node("hub", town.hub.chain, nursery, town.hub.store)
         again.time = NOW + passed
@@ -410,7 +410,7 @@ async def test_news_that_came_while_a_signature_was_looked_at_are_not_undone(tow
     older.verify()
     newer.take(source)
     older.take(source)
-    await town.hub.gossip.known.saved()
+    await town.hub.gossip.known.settled()
     ((kept,),) = town.hub.store.rows("SELECT bytes FROM gossip WHERE kind = 50")
     assert wire.decode(kept) == town.policies(NOW + 1)[0]
 

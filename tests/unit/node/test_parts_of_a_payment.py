@@ -9,14 +9,14 @@ from dataclasses import replace
 import pytest
 import trio
 
-from channeld.base.errors import Refused
+from channeld.base.errors import Broken, Refused
 from channeld.base.units import Amount
-from channeld.node import finding
+from channeld.node import finding, payments
 from channeld.node.attempts import locks_of
 from channeld.node.ledger import Attempt
 from channeld.node.payments import Payments
 from channeld.storage.store import Batch
-from channeld.wire import invoice
+from channeld.wire import invoice, onion
 from routing.search import Route
 from tests.roles import lock_key, open_pair, preimage
 from tests.unit.node.parts import Parts, parts, renamed
@@ -139,6 +139,22 @@ async def test_a_mistake_in_finding_a_way_ends_the_payment_and_no_channel(
 
     async with paying(nursery, 2) as (node, told):
         monkeypatch.setattr(finding, "find_parts", mistaken)
+        for one in under_way(node):
+            node.payments.returned(one, b"")
+        await node.quiet()
+        assert told == ["internal"]
+        assert node.store.rows("SELECT state, code FROM payments") == [("failed", "internal")]
+
+
+async def test_an_onion_that_cannot_be_built_ends_the_payment_and_no_channel(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_long(*_: object, **__: object) -> onion.Built:
+        raise Broken("no onion can be built")
+
+    async with paying(nursery, 2) as (node, told):
+        monkeypatch.setattr(finding, "find_parts", lambda *_, **__: (Route(hops=(), cost=0),))
+        monkeypatch.setattr(payments, "build", too_long)
         for one in under_way(node):
             node.payments.returned(one, b"")
         await node.quiet()
